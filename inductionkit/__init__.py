@@ -1,0 +1,37 @@
+"""inductionkit: the transformer phase change, from checkpoints to explorer.
+
+The public names below are loaded when first used, so importing the package is cheap and brings in
+neither torch nor transformers.
+"""
+
+from importlib import import_module as _import_module
+
+_HOME = {
+    "InductionKitError": "errors",
+    "PhaseChange": "phase",
+    "PhaseExplorer": "widgets",
+    "example_history": "history",
+    "find_phase_change": "phase",
+    "icl_score": "scan",
+    "induction_heads": "heads",
+    "open_history": "history",
+    "open_run": "runs",
+    "scan_heads": "scan",
+    "scan_run": "scan",
+    "train": "train",
+}
+
+__all__ = sorted(_HOME)
+__version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(_import_module(f".{_HOME[name]}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,60 @@
+"""Runs in this project's own layout (see `run_folder`): reading them, and exporting a selection."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import RunError
+from ..run_folder import RunFolder
+from .run import Checkpoint, Run
+
+
+def open_folder(path: str | Path) -> Run:
+    """Open a run folder. Raises RunError if it is none, or lists no checkpoints, or lists them inconsistently."""
+    folder = RunFolder.open(path)
+    entries = folder.manifest["checkpoints"]
+    if not entries:
+        raise RunError(f"the run at {path} has no checkpoints yet; let the training go on")
+    for entry in entries:
+        if missing := {"step", "tokens_seen", "file", "sha256"} - entry.keys():
+            raise RunError(f"a checkpoint in the manifest of {path} lacks {', '.join(sorted(missing))}: {entry}")
+    steps = [entry["step"] for entry in entries]
+    if sorted(set(steps)) != steps:
+        raise RunError(f"the manifest of {path} lists steps out of order or twice: {steps}")
+    return Run(
+        name=folder.manifest["recipe"]["name"],
+        checkpoints=[
+            Checkpoint(entry["step"], entry["tokens_seen"], partial(folder.read_checkpoint, entry)) for entry in entries
+        ],
+        model=folder.manifest["model"],
+        fingerprints=folder.manifest["fingerprints"],
+        held_out=folder.held_out,
+        log=folder.log,
+        tokenizer_json=folder.tokenizer_json,
+    )
+
+
+def export_run(source: str | Path, out: str | Path, steps: Sequence[int], n_held_out: int) -> RunFolder:
+    """Copy a run in little space: chosen checkpoints in half precision, some held-out text, the full log.
+
+    `n_held_out` examples are taken evenly from the held-out text. The logits of an exported checkpoint
+    differ from the original's by the rounding of its weights to float16.
+    """
+    full = RunFolder.open(source)
+    entries = {entry["step"]: entry for entry in full.manifest["checkpoints"]}
+    if unknown := sorted(set(steps) - set(entries)):
+        raise RunError(f"steps {unknown} are not checkpoints of {source}; it has {sorted(entries)}")
+    held_out = full.held_out()
+    chosen = held_out[:: max(1, len(held_out) // n_held_out)][:n_held_out]
+    folder = RunFolder.create(out, full.manifest, full.tokenizer_json(), chosen)
+    for record in full.log():
+        folder.append_log(record)
+    for step in sorted(steps):
+        weights = full.read_checkpoint(entries[step])
+        halves = {name: array.astype(np.float16) for name, array in weights.items()}
+        folder.add_checkpoint(step, entries[step]["tokens_seen"], halves)
+    return folder

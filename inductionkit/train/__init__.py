@@ -1,0 +1,17 @@
+"""Training small transformers on real text, from a recipe to a run folder full of checkpoints."""
+
+from .loop import train
+from .model import ModelConfig, Transformer
+from .recipe import CheckpointSpec, CorpusSpec, OptimiserSpec, Recipe, builtin_recipes, load_recipe
+
+__all__ = [
+    "CheckpointSpec",
+    "CorpusSpec",
+    "ModelConfig",
+    "OptimiserSpec",
+    "Recipe",
+    "Transformer",
+    "builtin_recipes",
+    "load_recipe",
+    "train",
+]

@@ -1,0 +1,244 @@
+"""The training loop: deterministic by seed, resumable after a kill at any moment."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import importlib.metadata
+import io
+import platform
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from tokenizers import Tokenizer
+
+from .. import corpora
+from ..errors import RecipeError, RunError
+from ..run_folder import RunFolder, write_atomically
+from .model import Transformer, next_token_loss
+from .muon import Muon
+from .recipe import CorpusSpec, OptimiserSpec, Recipe
+
+RESUME_FILE = "resume.pt"
+N_EVALUATION_ROWS = 128
+N_STEPS_PER_LOG = 10
+N_STEPS_PER_RESUME = 500
+
+
+def train(recipe: Recipe, out: str | Path, progress: bool = True, n_threads: int = 1) -> RunFolder:
+    """Train the model of `recipe` into the folder `out`; go on where an earlier call was stopped.
+
+    A run continues bit for bit as if it had never stopped, given the same machine, versions and
+    `n_threads`. Raises RunError if `out` holds a run of another recipe or another corpus.
+    """
+    torch.set_num_threads(n_threads)
+    folder, stream = _open_or_create(recipe, Path(out))
+    model = Transformer(recipe.model, recipe.seed)
+    optimisers = _optimisers(model, recipe.optimiser)
+    step = _resume(folder, model, optimisers)
+    evaluation = _evaluation_rows(stream.held_out, recipe.model.n_ctx + 1)
+    to_save = set(recipe.checkpoints.steps(recipe.n_steps, recipe.tokens_per_step))
+
+    if step == 0 and not folder.manifest["checkpoints"]:
+        _checkpoint(folder, recipe, model, optimisers, 0, evaluation)
+    with _progress_bar(progress) as bar:
+        task = bar.add_task(recipe.name, total=recipe.n_steps, completed=step, loss=float("nan"), rate=0.0)
+        losses, since, began = [], step, time.perf_counter()
+        for rows in _batches(stream.train, recipe, step):
+            step += 1
+            losses.append(_train_step(model, optimisers, rows, _lr_factor(recipe, step)))
+            if step % N_STEPS_PER_LOG == 0 or step == recipe.n_steps:
+                rate = (step - since) * recipe.tokens_per_step / (time.perf_counter() - began)
+                loss = float(np.mean(losses))
+                folder.append_log({"step": step, "tokens_seen": step * recipe.tokens_per_step, "loss": loss})
+                bar.update(task, completed=step, loss=loss, rate=rate)
+                losses, since, began = [], step, time.perf_counter()
+            if step in to_save:
+                _checkpoint(folder, recipe, model, optimisers, step, evaluation)
+            elif step % N_STEPS_PER_RESUME == 0:
+                _save_resume(folder, model, optimisers, step)
+    (folder.path / RESUME_FILE).unlink(missing_ok=True)
+    return folder
+
+
+def load_documents(spec: CorpusSpec) -> list[str]:
+    """The documents that a recipe's corpus names."""
+    if spec.source == "python":
+        return corpora.python_source(spec.packages)
+    if spec.source == "folder":
+        return corpora.text_folder(spec.path)
+    if spec.source == "hugging_face":
+        return corpora.hugging_face(spec.path)
+    raise RecipeError(f"corpus.source={spec.source!r} must be python, folder or hugging_face")
+
+
+def _open_or_create(recipe: Recipe, out: Path) -> tuple[RunFolder, corpora.TokenStream]:
+    """The run's folder and its text. The corpus is tokenised anew and must match what the run began with."""
+    documents = load_documents(recipe.corpus)
+    begun = (out / "manifest.json").exists()
+    if begun:
+        folder = RunFolder.open(out)
+        if folder.manifest["recipe"] != _plain(recipe.as_dict()):
+            raise RunError(f"{out} holds a run of another recipe; choose another folder or remove it")
+        tokenizer = Tokenizer.from_str(folder.tokenizer_json())
+    else:
+        tokenizer = corpora.train_tokenizer(documents, recipe.model.d_vocab)
+    stream = corpora.tokenize(documents, tokenizer, recipe.corpus.n_held_out, recipe.corpus.seed)
+    fingerprints = {
+        "corpus": stream.fingerprint,
+        "tokenizer": hashlib.sha256(tokenizer.to_str().encode()).hexdigest(),
+    }
+    if not begun:
+        manifest = {
+            "recipe": _plain(recipe.as_dict()),
+            "model": dataclasses.asdict(recipe.model),
+            "n_training_tokens": len(stream.train),
+            "fingerprints": fingerprints,
+            "versions": {
+                "python": platform.python_version(),
+                **{name: importlib.metadata.version(name) for name in ("torch", "tokenizers", "numpy")},
+            },
+        }
+        held_out = corpora.rows(stream.held_out, recipe.model.n_ctx)
+        return RunFolder.create(out, manifest, tokenizer.to_str(), held_out), stream
+    if folder.manifest["fingerprints"] != fingerprints:
+        raise RunError(
+            f"the corpus is not the one that the run in {out} began with (its fingerprint differs, for instance "
+            f"because Python was upgraded); train into a new folder"
+        )
+    return folder, stream
+
+
+def _optimisers(model: Transformer, spec: OptimiserSpec) -> list[torch.optim.Optimizer]:
+    matrices = {
+        name: parameter
+        for name, parameter in model.named_parameters()
+        if spec.muon_lr and ".attn." in name and parameter.ndim == 2
+    }
+    others = [parameter for name, parameter in model.named_parameters() if name not in matrices]
+    optimisers: list[torch.optim.Optimizer] = [
+        torch.optim.AdamW(others, spec.adamw_lr, spec.adamw_betas, weight_decay=spec.weight_decay, fused=True)
+    ]
+    if matrices:
+        optimisers.append(Muon(matrices.values(), spec.muon_lr, spec.muon_momentum, spec.weight_decay))
+    for optimiser in optimisers:
+        for group in optimiser.param_groups:
+            group["peak_lr"] = group["lr"]
+            group["max_gradient_norm"] = spec.max_gradient_norm
+    return optimisers
+
+
+def _lr_factor(recipe: Recipe, step: int) -> float:
+    """Learning rate of the `step`-th step as a share of its peak."""
+    n_decay = recipe.optimiser.decay_fraction * recipe.n_steps
+    return min(1.0, step / max(1, recipe.optimiser.warmup_steps), (recipe.n_steps + 1 - step) / max(1.0, n_decay))
+
+
+def _train_step(model: Transformer, optimisers: list, rows: torch.Tensor, lr_factor: float) -> float:
+    loss = next_token_loss(model, rows).mean()
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(model.parameters(), optimisers[0].param_groups[0]["max_gradient_norm"])
+    for optimiser in optimisers:
+        for group in optimiser.param_groups:
+            group["lr"] = group["peak_lr"] * lr_factor
+        optimiser.step()
+        optimiser.zero_grad()
+    return loss.item()
+
+
+def _batches(stream: np.ndarray, recipe: Recipe, first_step: int) -> Iterator[torch.Tensor]:
+    """Batches (example, token) of the steps after `first_step`; each epoch cuts and shuffles the stream anew."""
+    n_tokens = recipe.model.n_ctx + 1
+    step = epoch = 0
+    while True:
+        rng = np.random.default_rng((recipe.seed, epoch))
+        rows = corpora.rows(stream, n_tokens, offset=int(rng.integers(recipe.model.n_ctx)))
+        if len(rows) < recipe.batch_size:
+            raise RecipeError(f"the corpus gives {len(rows)} rows of {n_tokens} tokens, fewer than one batch")
+        order = rng.permutation(len(rows))
+        for start in range(0, len(rows) - recipe.batch_size + 1, recipe.batch_size):
+            if step == recipe.n_steps:
+                return
+            if step >= first_step:
+                yield _as_tokens(rows[order[start : start + recipe.batch_size]])
+            step += 1
+        epoch += 1
+
+
+@torch.no_grad()
+def _evaluate(model: Transformer, rows: torch.Tensor) -> dict[str, float]:
+    """Held-out loss, and the mean loss over the last and an early tenth of the context (nats)."""
+    by_position = torch.cat([next_token_loss(model, part) for part in rows.split(16)]).mean(0)
+    n_ctx = len(by_position)
+    return {
+        "held_out_loss": by_position.mean().item(),
+        "held_out_late": by_position[-n_ctx // 10 :].mean().item(),
+        "held_out_early": by_position[n_ctx // 10 : n_ctx // 5].mean().item(),
+    }
+
+
+def _checkpoint(folder: RunFolder, recipe: Recipe, model: Transformer, optimisers: list, step: int, rows: torch.Tensor) -> None:
+    """Save evaluation and weights, then what resuming needs: a kill between repeats work and loses none."""
+    tokens_seen = step * recipe.tokens_per_step
+    folder.append_log({"step": step, "tokens_seen": tokens_seen, **_evaluate(model, rows)})
+    folder.add_checkpoint(step, tokens_seen, {name: tensor.numpy() for name, tensor in model.state_dict().items()})
+    _save_resume(folder, model, optimisers, step)
+
+
+def _save_resume(folder: RunFolder, model: Transformer, optimisers: list, step: int) -> None:
+    buffer = io.BytesIO()
+    torch.save({"step": step, "model": model.state_dict(), "optimisers": [o.state_dict() for o in optimisers]}, buffer)
+    write_atomically(folder.path / RESUME_FILE, buffer.getvalue())
+
+
+def _resume(folder: RunFolder, model: Transformer, optimisers: list) -> int:
+    """Bring back the state of the last checkpoint, if there is one; returns its step."""
+    path = folder.path / RESUME_FILE
+    steps = [entry["step"] for entry in folder.manifest["checkpoints"]]
+    if not path.exists():
+        recipe_steps = folder.manifest["recipe"]["n_tokens"] // (
+            folder.manifest["recipe"]["batch_size"] * folder.manifest["model"]["n_ctx"]
+        )
+        if steps and steps[-1] >= max(1, recipe_steps):
+            return steps[-1]  # trained to its end
+        folder.manifest["checkpoints"] = []
+        folder.rewind_log(-1)
+        return 0
+    state = torch.load(path, weights_only=True)
+    model.load_state_dict(state["model"])
+    for optimiser, saved in zip(optimisers, state["optimisers"], strict=True):
+        optimiser.load_state_dict(saved)
+    folder.manifest["checkpoints"] = [e for e in folder.manifest["checkpoints"] if e["step"] <= state["step"]]
+    folder.rewind_log(state["step"])
+    return state["step"]
+
+
+def _evaluation_rows(held_out: np.ndarray, n_tokens: int) -> torch.Tensor:
+    """Rows spread evenly over the held-out text, so that no single document dominates."""
+    rows = corpora.rows(held_out, n_tokens)
+    return _as_tokens(rows[:: max(1, len(rows) // N_EVALUATION_ROWS)][:N_EVALUATION_ROWS])
+
+
+def _as_tokens(rows: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(rows.astype(np.int64))
+
+
+def _plain(value):
+    """The value as JSON gives it back: tuples become lists."""
+    if isinstance(value, dict):
+        return {key: _plain(part) for key, part in value.items()}
+    return [_plain(part) for part in value] if isinstance(value, (list, tuple)) else value
+
+
+def _progress_bar(show: bool) -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("step {task.completed}/{task.total}  loss {task.fields[loss]:.3f}  {task.fields[rate]:,.0f} tokens/s"),
+        TimeRemainingColumn(),
+        disable=not show,
+    )

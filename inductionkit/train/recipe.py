@@ -1,0 +1,154 @@
+"""What a training run is made of, as data: model, corpus, optimisers, length, checkpoints.
+
+A recipe is a TOML file whose tables are the classes below; every key has a default but
+`model.n_layers`. `base = "NAME"` takes over another recipe and changes what the file says.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import tomllib
+from dataclasses import dataclass, field
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import RecipeError
+from .model import ModelConfig
+
+
+@dataclass(frozen=True)
+class CorpusSpec:
+    """Where the text comes from: `python` (with `packages`), `folder` (with `path`) or `hugging_face` (with `path`)."""
+
+    source: str = "python"
+    packages: tuple[str, ...] = ()
+    path: str = ""
+    n_held_out: int = 1_000_000
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class OptimiserSpec:
+    """Muon on the attention matrices (none at `muon_lr=0`), AdamW on all other parameters.
+
+    The learning rates rise linearly over `warmup_steps` and fall linearly to zero over the last
+    `decay_fraction` of the run.
+    """
+
+    muon_lr: float = 0.02
+    muon_momentum: float = 0.95
+    adamw_lr: float = 3e-3
+    adamw_betas: tuple[float, float] = (0.9, 0.98)
+    weight_decay: float = 0.01
+    max_gradient_norm: float = 1.0
+    warmup_steps: int = 200
+    decay_fraction: float = 0.2
+
+
+@dataclass(frozen=True)
+class CheckpointSpec:
+    """`n_log` checkpoints evenly in log tokens from `first` on, and `n_dense` evenly within `dense` (tokens)."""
+
+    first: int = 50_000
+    n_log: int = 24
+    dense: tuple[int, int] = (0, 0)
+    n_dense: int = 0
+
+    def steps(self, n_steps: int, tokens_per_step: int) -> list[int]:
+        """Optimiser steps after which a checkpoint is saved; 0 (before training) and the last among them."""
+        tokens = [*np.geomspace(min(self.first, n_steps * tokens_per_step), n_steps * tokens_per_step, self.n_log)]
+        tokens += [*np.linspace(*self.dense, self.n_dense)]
+        steps = {min(n_steps, max(1, round(n / tokens_per_step))) for n in tokens}
+        return sorted(steps | {0, n_steps})
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One training run. `n_tokens` counts predicted tokens; `seed` sets weights and the order of the data."""
+
+    name: str
+    model: ModelConfig
+    corpus: CorpusSpec = field(default_factory=CorpusSpec)
+    optimiser: OptimiserSpec = field(default_factory=OptimiserSpec)
+    checkpoints: CheckpointSpec = field(default_factory=CheckpointSpec)
+    n_tokens: int = 25_000_000
+    batch_size: int = 16
+    seed: int = 0
+
+    @property
+    def tokens_per_step(self) -> int:
+        return self.batch_size * self.model.n_ctx
+
+    @property
+    def n_steps(self) -> int:
+        return max(1, self.n_tokens // self.tokens_per_step)
+
+    def as_dict(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+
+def builtin_recipes() -> list[str]:
+    """Names of the recipes that ship with the package."""
+    return sorted(entry.name.removesuffix(".toml") for entry in _folder().iterdir() if entry.name.endswith(".toml"))
+
+
+def load_recipe(name_or_path: str | Path) -> Recipe:
+    """A recipe by the name of a built-in one or by the path of a TOML file."""
+    name, table = _read(str(name_or_path))
+    return _build(Recipe, {**table, "name": name}, where="recipe")
+
+
+def _folder():
+    return files("inductionkit.train") / "recipes"
+
+
+def _read(name_or_path: str) -> tuple[str, dict]:
+    if name_or_path in builtin_recipes():
+        name, text = name_or_path, (_folder() / f"{name_or_path}.toml").read_text(encoding="utf-8")
+    elif Path(name_or_path).is_file():
+        name, text = Path(name_or_path).stem, Path(name_or_path).read_text(encoding="utf-8")
+    else:
+        raise RecipeError(
+            f"there is no recipe {name_or_path!r}: neither a file nor one of {', '.join(builtin_recipes())}"
+        )
+    try:
+        table = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise RecipeError(f"recipe {name_or_path} is not valid TOML: {error}") from None
+    if (base := table.pop("base", None)) is not None:
+        if base not in builtin_recipes():
+            raise RecipeError(f"base = {base!r} is not one of {', '.join(builtin_recipes())}")
+        table = _merged(_read(base)[1], table)
+    return name, table
+
+
+def _merged(under: dict, over: dict) -> dict:
+    return under | {
+        key: _merged(under[key], value) if isinstance(value, dict) and key in under else value
+        for key, value in over.items()
+    }
+
+
+def _build(cls: type, table: dict, where: str) -> Any:
+    """A dataclass from a table of the same shape, refusing unknown keys and values of another type."""
+    kinds = {f.name: f for f in dataclasses.fields(cls)}
+    if unknown := sorted(set(table) - set(kinds)):
+        raise RecipeError(f"{where} has no {', '.join(unknown)}; it has {', '.join(kinds)}")
+    nested = {"model": ModelConfig, "corpus": CorpusSpec, "optimiser": OptimiserSpec, "checkpoints": CheckpointSpec}
+    values = {}
+    for key, value in table.items():
+        if key in nested and cls is Recipe:
+            value = _build(nested[key], value, f"{where}.{key}")
+        elif isinstance(value, list):
+            value = tuple(value)
+        default = kinds[key].default
+        if isinstance(default, (int, float, str)) and not isinstance(value, (type(default), int)):
+            raise RecipeError(f"{where}.{key} = {value!r} must be of type {type(default).__name__}")
+        values[key] = value
+    try:
+        return cls(**values)
+    except TypeError as error:
+        raise RecipeError(f"{where} is incomplete: {error}") from None

@@ -1,0 +1,92 @@
+import { axisBottom, axisLeft } from "d3-axis";
+import type { ScaleContinuousNumeric } from "d3-scale";
+import { select } from "d3-selection";
+import { setAll, svg } from "./dom";
+
+type Scale = ScaleContinuousNumeric<number, number>;
+
+interface Axes {
+  x: Scale;
+  y: Scale;
+  xTicks: { values: number[]; text: (value: number) => string };
+  yTicks: number;
+  xTitle?: string;
+  yTitle?: string;
+  /** Vertical grid lines too. */
+  grid?: boolean;
+}
+
+/** Marks may reach this far out of the plot, to the side and by default upwards, before they are cut. */
+const BLEED = 7;
+
+/** An SVG with axes, a clipped `plot` for marks, and an unclipped `front` for labels. */
+export class Frame {
+  readonly svg: SVGSVGElement;
+  readonly plot: SVGSVGElement;
+  readonly front: SVGGElement;
+  width = 1;
+  private readonly xAxis: SVGGElement;
+  private readonly yAxis: SVGGElement;
+  private readonly titles: SVGGElement;
+
+  constructor(
+    body: HTMLElement,
+    description: string,
+    readonly outerHeight: number,
+    readonly margin: { top: number; right: number; bottom: number; left: number },
+    private readonly bleed = BLEED,
+  ) {
+    this.svg = svg("svg", { class: "ik-chart", role: "img", "aria-label": description, height: outerHeight }, body);
+    const { left, top } = margin;
+    this.xAxis = svg("g", { class: "ik-axis", transform: `translate(${left},${top + this.height})` }, this.svg);
+    this.yAxis = svg("g", { class: "ik-axis", transform: `translate(${left},${top})` }, this.svg);
+    this.titles = svg("g", { class: "ik-axis-title" }, this.svg);
+    // A nested svg clips without an id, which could clash with another widget's on the same page.
+    this.plot = svg("svg", { class: "ik-plot" }, this.svg);
+    this.front = svg("g", { transform: `translate(${left},${top})` }, this.svg);
+  }
+
+  get height(): number {
+    return this.outerHeight - this.margin.top - this.margin.bottom;
+  }
+
+  resize(outerWidth: number): void {
+    const { left, right, top } = this.margin;
+    this.width = Math.max(outerWidth - left - right, 40);
+    setAll(this.svg, { width: outerWidth, viewBox: `0 0 ${outerWidth} ${this.outerHeight}` });
+    const [width, height] = [this.width + 2 * BLEED, this.height + 2 * this.bleed];
+    setAll(this.plot, { x: left - BLEED, y: top - this.bleed, width, height });
+    setAll(this.plot, { viewBox: `${-BLEED} ${-this.bleed} ${width} ${height}` });
+  }
+
+  axes({ x, y, xTicks, yTicks, xTitle, yTitle, grid }: Axes): void {
+    select(this.xAxis).call(
+      axisBottom(x)
+        .tickValues(xTicks.values)
+        .tickFormat((value) => xTicks.text(Number(value)))
+        .tickSizeInner(grid ? -this.height : 4)
+        .tickSizeOuter(0)
+        .tickPadding(grid ? 8 : 5),
+    );
+    select(this.yAxis).call(axisLeft(y).ticks(yTicks).tickSizeInner(-this.width).tickSizeOuter(0).tickPadding(8));
+    this.titles.replaceChildren();
+    const { left, top } = this.margin;
+    if (xTitle) {
+      const title = svg("text", { x: left + this.width / 2, y: this.outerHeight - 4, "text-anchor": "middle" });
+      title.textContent = xTitle;
+      this.titles.append(title);
+    }
+    if (yTitle) {
+      const [atX, atY] = [12, top + this.height / 2];
+      const title = svg("text", { transform: `translate(${atX},${atY}) rotate(-90)`, "text-anchor": "middle" });
+      title.textContent = yTitle;
+      this.titles.append(title);
+    }
+  }
+
+  /** A pointer's place in plot coordinates. */
+  place(event: MouseEvent): [number, number] {
+    const box = this.svg.getBoundingClientRect();
+    return [event.clientX - box.left - this.margin.left, event.clientY - box.top - this.margin.top];
+  }
+}

@@ -1,0 +1,75 @@
+import { scaleLinear } from "d3-scale";
+
+export type Theme = "light" | "dark";
+
+/** Okabe and Ito's colours, told apart by colour-blind readers; the darker ones on white, the lighter on black. */
+const FEW_LAYERS: Record<Theme, string[]> = {
+  light: ["#0072b2", "#d55e00", "#00856a", "#b8558f", "#7a6a00", "#4f5bd5"],
+  dark: ["#56b4e9", "#f0944d", "#2fc39b", "#e08fc0", "#e6d84a", "#9aa7ff"],
+};
+/** Viridis, at even distances. */
+const VIRIDIS = ["#440154", "#472d7b", "#3b528b", "#2c728e", "#21918c", "#28ae80", "#5ec962", "#addc30", "#fde725"];
+/** The part of it that contrasts with the ground. */
+const MANY_LAYERS: Record<Theme, [number, number]> = { light: [0, 0.75], dark: [0.3, 1] };
+
+const ATTENTION: Record<Theme, [number, number, number][]> = {
+  light: [[238, 243, 249], [183, 209, 234], [74, 142, 196], [16, 78, 139], [8, 38, 84]],
+  dark: [[29, 37, 47], [30, 66, 104], [47, 122, 181], [126, 190, 233], [238, 248, 255]],
+};
+
+/** The host's theme: JupyterLab, VS Code and Colab say theirs, anywhere else the reader's system decides. */
+export function hostTheme(element: Element): Theme {
+  const jupyter = element.closest("[data-jp-theme-light]")?.getAttribute("data-jp-theme-light");
+  if (jupyter) return jupyter === "false" ? "dark" : "light";
+  const { body, documentElement: page } = document;
+  if (body.classList.contains("vscode-light")) return "light";
+  if (body.classList.contains("vscode-dark") || body.classList.contains("vscode-high-contrast")) return "dark";
+  const named = page.getAttribute("theme") ?? page.dataset.theme;
+  if (named === "dark" || named === "light") return named;
+  return matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light";
+}
+
+/** Follow the host's theme: sets the palette on `root`, calls `changed` after each change, returns a stop. */
+export function followTheme(root: HTMLElement, nLayers: number, changed: () => void): () => void {
+  const apply = (): void => {
+    const theme = hostTheme(root);
+    if (root.dataset.theme === theme) return;
+    root.dataset.theme = theme;
+    for (let layer = 0; layer < nLayers; layer++) {
+      root.style.setProperty(`--ik-layer-${layer}`, layerColour(theme, layer, nLayers));
+    }
+    changed();
+  };
+  const media = matchMedia("(prefers-color-scheme: dark)");
+  const observer = new MutationObserver(apply);
+  media.addEventListener("change", apply);
+  for (const element of [document.body, document.documentElement]) observer.observe(element, { attributes: true });
+  apply();
+  return () => {
+    media.removeEventListener("change", apply);
+    observer.disconnect();
+  };
+}
+
+function layerColour(theme: Theme, layer: number, nLayers: number): string {
+  const few = FEW_LAYERS[theme];
+  if (nLayers <= few.length) return few[layer]!;
+  const [low, high] = MANY_LAYERS[theme];
+  const ramp = scaleLinear(VIRIDIS).domain(VIRIDIS.map((_, index) => index / (VIRIDIS.length - 1)));
+  return ramp(low + ((high - low) * layer) / (nLayers - 1));
+}
+
+/** 256 colours for attention 0 … 255, as red, green, blue; the square root lets weak attention be seen. */
+export function attentionColours(theme: Theme): Uint8ClampedArray {
+  const stops = ATTENTION[theme];
+  const colours = new Uint8ClampedArray(256 * 3);
+  for (let value = 0; value < 256; value++) {
+    const at = Math.sqrt(value / 255) * (stops.length - 1);
+    const left = Math.min(Math.floor(at), stops.length - 2);
+    for (let channel = 0; channel < 3; channel++) {
+      const [from, to] = [stops[left]![channel]!, stops[left + 1]![channel]!];
+      colours[3 * value + channel] = from + (to - from) * (at - left);
+    }
+  }
+  return colours;
+}

@@ -1,0 +1,122 @@
+"""PhaseExplorer: the phase change of one run, checkpoint by checkpoint."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import anywidget
+import traitlets
+import xarray as xr
+
+from ..errors import HistoryError
+from ._page import read_bundle, render_page, write_atomically
+from ._phase_data import head_labels, phase_payload, strongest_head, text_names, window_tokens
+
+
+class PhaseExplorer(anywidget.AnyWidget):
+    """Loss, in-context learning, heads and attention patterns of a run, linked by one checkpoint slider.
+
+    Shows the loss curve and the in-context-learning score against training tokens, prefix matching
+    of each head over training, prefix matching against copying at the current checkpoint, and the
+    attention pattern of the chosen head on a text. Variables that the history lacks leave their
+    view out. Stepping happens in the browser, no kernel is asked.
+
+    Curves that move together do not show that one causes the other: see `ablate` for that.
+
+    Parameters
+    ----------
+    history
+        What `scan_run` returns or `open_history` reads.
+    window
+        The phase window to shade: `(start_tokens, end_tokens)`, or what `find_phase_change` returns.
+    control
+        A second history, of a one-layer model for instance, whose loss and in-context-learning
+        curves are drawn behind in grey.
+
+    Raises
+    ------
+    HistoryError
+        If a history does not follow the schema, the window is none, or `step`, `head` or `text` is
+        set to something that the history does not have.
+    """
+
+    # Plain TraitType, not Any: Any takes None without asking the validators below.
+    step = traitlets.TraitType(help="optimiser step of the current checkpoint").tag(sync=True)
+    head = traitlets.TraitType(help="(layer, head) of the chosen head, None without heads").tag(sync=True)
+    text = traitlets.TraitType(help="name of the chosen text, None without patterns; an index sets it too").tag(sync=True)
+    _esm = traitlets.Unicode().tag(sync=True)
+    _header = traitlets.Dict().tag(sync=True)
+    _data = traitlets.Bytes().tag(sync=True)
+
+    def __init__(self, history: xr.Dataset, *, window: object = None, control: xr.Dataset | None = None) -> None:
+        header, data = phase_payload(history, window_tokens(window), control)
+        self._steps = [int(step) for step in history["step"].values]
+        self._layers, self._heads = head_labels(history)
+        self._texts = text_names(history)
+        super().__init__(
+            step=self._steps[-1],
+            head=strongest_head(history),
+            text=self._texts[0] if self._texts else None,
+            _esm=read_bundle("phase_explorer"),
+            _header=header,
+            _data=data,
+        )
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write the explorer, as it stands, to one HTML file that works without kernel or network.
+
+        The file opens at the current step, head and text. It replaces `path` in one move.
+        """
+        path = Path(path)
+        state = {"_header": self._header, "step": self.step, "head": self.head, "text": self.text}
+        title = " · ".join(part for part in (str(self._header["model"]), "phase explorer") if part)
+        write_atomically(path, render_page(title, state, self._data, self._esm))
+        return path
+
+    @traitlets.validate("step")
+    def _check_step(self, proposal: traitlets.Bunch) -> int:
+        step = proposal["value"]
+        if isinstance(step, bool) or step not in self._steps:
+            raise HistoryError(f"step={step!r} is no checkpoint of this history, which has {_listed(self._steps)}")
+        return int(step)
+
+    @traitlets.validate("head")
+    def _check_head(self, proposal: traitlets.Bunch) -> tuple[int, int] | None:
+        value = proposal["value"]
+        if not self._layers or not self._heads:
+            if value is None:
+                return None
+            raise HistoryError(f"head={value!r} cannot be chosen; this history has no variable per head")
+        try:
+            layer, head = (int(number) for number in value if int(number) == number)
+        except (TypeError, ValueError):
+            raise HistoryError(f"head={value!r} is no (layer, head) pair, such as ({self._layers[-1]}, 0)") from None
+        for name, number, numbers in (("layer", layer, self._layers), ("head", head, self._heads)):
+            if number not in numbers:
+                raise HistoryError(
+                    f"head=({layer}, {head}) names {name} {number}; this history has {name}s {_listed(numbers)}"
+                )
+        return layer, head
+
+    @traitlets.validate("text")
+    def _check_text(self, proposal: traitlets.Bunch) -> str | None:
+        value = proposal["value"]
+        if not self._texts and value is None:
+            return None
+        if value in self._texts:
+            return value
+        if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < len(self._texts):
+            return self._texts[value]
+        known = ", ".join(f"{index} {name!r}" for index, name in enumerate(self._texts))
+        raise HistoryError(f"text={value!r} is no text of this history, which has {known or 'no attention patterns'}")
+
+
+def _listed(numbers: Sequence[int]) -> str:
+    """Numbers for a message: a range where they are one, every number if few, else the two ends."""
+    if len(numbers) > 1 and list(numbers) == list(range(numbers[0], numbers[-1] + 1)):
+        return f"{numbers[0]}..{numbers[-1]}"
+    if len(numbers) > 40:
+        return f"{', '.join(map(str, numbers[:20]))} ... {', '.join(map(str, numbers[-20:]))}"
+    return ", ".join(map(str, numbers))

@@ -1,0 +1,332 @@
+"""The page that PhaseExplorer.save writes, opened from disk: what moves, what is chosen, what stays quiet."""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import urlsplit
+
+import numpy as np
+import pytest
+import xarray as xr
+from playwright.sync_api import Page, expect
+
+from inductionkit.testing import synthetic_history
+from inductionkit.widgets import PhaseExplorer
+
+WINDOW = (8e6, 2e7)
+N_STEPS = 24
+HALF = 12
+
+
+@pytest.fixture(scope="module")
+def history() -> xr.Dataset:
+    return synthetic_history(n_steps=N_STEPS)
+
+
+@pytest.fixture
+def opened(visit, tmp_path, history):
+    """The saved page of the synthetic history, which must end without complaint or request."""
+    visited = visit(PhaseExplorer(history, window=WINDOW).save(tmp_path / "page.html").as_uri())
+    expect(visited.page.locator(".ik-root[data-step]")).to_be_visible()
+    yield visited.page
+    assert visited.complaints == []
+    assert {urlsplit(url).scheme for url in visited.requests} <= {"file", "data", "blob"}
+
+
+def root(page: Page, name: str) -> str:
+    return page.locator(".ik-root").get_attribute(f"data-{name}")
+
+
+def go_to(page: Page, index: int) -> None:
+    page.locator(".ik-slider").fill(str(index))
+    expect(page.locator(".ik-overlay")).to_have_attribute("data-shown", re.compile(rf"^{index}/"))
+
+
+def pixels(page: Page, n_tokens: int) -> np.ndarray:
+    """Brightness at the middle of each cell of the pattern, 0 … 255, and 0 where nothing is drawn."""
+    values = page.locator(".ik-canvas").evaluate(
+        """(canvas, n) => {
+            const draw = canvas.getContext("2d");
+            const at = (i) => Math.floor(((i + 0.5) / n) * canvas.width);
+            return Array.from({length: n * n}, (_, i) => {
+                const [r, g, b, a] = draw.getImageData(at(i % n), at(Math.floor(i / n)), 1, 1).data;
+                return a ? (r + g + b) / 3 : 0;
+            });
+        }""",
+        n_tokens,
+    )
+    return np.array(values).reshape(n_tokens, n_tokens)
+
+
+def marker_places(page: Page) -> list[float]:
+    return [float(marker.get_attribute("data-x")) for marker in page.locator(".ik-marker").all()]
+
+
+def dot(page: Page, head: str) -> tuple[float, float]:
+    circle = page.locator(f'.ik-dot[data-head="{head}"]')
+    return float(circle.get_attribute("cx")), float(circle.get_attribute("cy"))
+
+
+def test_opens_at_the_last_step_with_every_view(opened, history):
+    assert root(opened, "step") == str(int(history["step"][-1]))
+    assert root(opened, "head") == "1.0"
+    panels = [panel.get_attribute("data-panel") for panel in opened.locator(".ik-panel").all()]
+    assert panels == ["loss", "icl", "trajectories", "scatter", "pattern"]
+    assert opened.locator(".ik-alert").is_hidden()
+
+
+def test_the_slider_moves_every_view(opened, history):
+    last = {"dot": dot(opened, "1.0"), "pixels": pixels(opened, 24), "strip": opened.locator(".ik-token").nth(12)}
+    last_shade = last["strip"].evaluate("token => token.style.background")
+    go_to(opened, 2)
+    assert root(opened, "step") == str(int(history["step"][2]))
+    # Checkpoints lie evenly in log tokens, so the marker of the third stands 2/23 of the way along each chart.
+    axis_width = float(opened.locator(".ik-window").first.evaluate("r => r.ownerSVGElement.viewBox.baseVal.width")) - 14
+    np.testing.assert_allclose(marker_places(opened), [axis_width * 2 / (N_STEPS - 1)] * 3, atol=0.6)
+    plot_width = float(opened.locator(".ik-zero").get_attribute("x2"))
+    prefix = float(history["prefix_matching"][2, 1, 0])
+    assert dot(opened, "1.0")[0] == pytest.approx(prefix * plot_width, abs=0.6)
+    assert last["dot"][0] == pytest.approx(float(history["prefix_matching"][-1, 1, 0]) * plot_width, abs=0.6)
+    assert (pixels(opened, 24) != last["pixels"]).any()
+    assert last["strip"].evaluate("token => token.style.background") != last_shade
+    values = {panel: opened.locator(f'[data-panel="{panel}"] .ik-value').inner_text() for panel in ("loss", "icl")}
+    assert values["loss"] == f"{float(history['loss'][2]):.3f}"
+    assert values["icl"] == f"{float(history['icl_score'][2]):.3f}".replace("-", "−")
+
+
+def test_the_step_is_read_out(opened, history):
+    go_to(opened, 10)
+    output = opened.locator("output[aria-live=polite]")
+    assert f"step {int(history['step'][10]):,}" in output.inner_text()
+    assert "2.02M tokens" in output.inner_text()
+    assert opened.locator(".ik-slider").get_attribute("aria-valuetext") == "step 492, 2.02M tokens"
+
+
+def test_the_pattern_is_drawn_query_by_key(opened):
+    """After the change, head 1.0 attends from each query of the second half to the follower of its earlier copy."""
+    drawn = pixels(opened, 24)
+    assert (drawn[np.triu_indices(24, 1)] == 0).all(), "nothing above the diagonal"
+    for query in range(HALF, 24):
+        assert drawn[query, : query + 1].argmin() == query - HALF + 1
+    go_to(opened, 0)
+    before = pixels(opened, 24)[23, :24]
+    assert np.ptp(before) < 25, "before it, attention is all but uniform"
+
+
+def test_a_head_chosen_in_the_scatter_is_chosen_everywhere(opened):
+    before = pixels(opened, 24)
+    opened.locator('.ik-dot[data-head="1.1"]').click(force=True)
+    for panel in ("trajectories", "scatter", "pattern"):
+        expect(opened.locator(f'[data-panel="{panel}"]')).to_have_attribute("data-head", "1.1")
+    assert root(opened, "head") == "1.1"
+    assert opened.locator('[data-choice="head"] option:checked').inner_text() == "1.1"
+    line = opened.locator('.ik-head-line[data-head="1.1"]').get_attribute("d")
+    assert opened.locator(".ik-head-chosen").get_attribute("d") == line
+    chosen = opened.locator(".ik-dot-chosen")
+    assert (float(chosen.get_attribute("cx")), float(chosen.get_attribute("cy"))) == dot(opened, "1.1")
+    assert (pixels(opened, 24) != before).any()
+
+
+def test_a_head_is_chosen_by_its_line_or_by_name(opened):
+    line = opened.locator('.ik-head-line[data-head="1.1"]')
+    box = line.bounding_box()
+    opened.mouse.move(box["x"] + box["width"] - 2, box["y"] + 1)
+    expect(opened.locator('[data-panel="trajectories"] .ik-head-name').filter(has_text="1.1")).to_be_visible()
+    opened.mouse.down()
+    opened.mouse.up()
+    expect(opened.locator(".ik-root")).to_have_attribute("data-head", "1.1")
+    assert root(opened, "step") == "24414", "choosing a line moves no step"
+    opened.locator('[data-choice="head"]').select_option("0.3")
+    expect(opened.locator(".ik-root")).to_have_attribute("data-head", "0.3")
+
+
+def test_dragging_on_a_curve_moves_the_step(opened, history):
+    box = opened.locator('[data-panel="loss"] .ik-window').bounding_box()
+    opened.mouse.move(box["x"] - 60, box["y"] + 40)
+    opened.mouse.down()
+    opened.mouse.move(box["x"], box["y"] + 40, steps=4)
+    opened.mouse.up()
+    nearest = np.abs(np.log(history["tokens_seen"].values / WINDOW[0])).argmin()
+    expect(opened.locator(".ik-root")).to_have_attribute("data-step", str(int(history["step"][nearest])))
+
+
+def test_keys(opened, history):
+    steps = [str(int(step)) for step in history["step"]]
+    shown = opened.locator(".ik-root")
+    opened.locator(".ik-slider").focus()
+    for key, index in (("Home", 0), ("ArrowRight", 1), ("End", -1), ("ArrowLeft", -2)):
+        opened.keyboard.press(key)
+        expect(shown).to_have_attribute("data-step", steps[index])
+    opened.keyboard.press("Home")
+    opened.keyboard.press("Space")
+    expect(opened.locator(".ik-play")).to_have_attribute("aria-label", "Pause")
+    expect(shown).not_to_have_attribute("data-step", steps[0])
+    opened.keyboard.press("Space")
+    expect(opened.locator(".ik-play")).to_have_attribute("aria-label", "Play")
+    stopped_at = root(opened, "step")
+    opened.wait_for_timeout(400)
+    assert root(opened, "step") == stopped_at
+
+
+def test_a_cell_is_read_out(opened, history):
+    box = opened.locator(".ik-canvas").bounding_box()
+    query, key = 20, 9
+    opened.mouse.move(box["x"] + (key + 0.5) * box["width"] / 24, box["y"] + (query + 0.5) * box["height"] / 24)
+    expect(opened.locator(".ik-root")).to_have_attribute("data-query", str(query))
+    value = int(history["pattern"][-1, 1, 0, 0, query, key]) / 255
+    expect(opened.locator(".ik-readout")).to_have_text(f"query {query}·w8→key {key}·w9{value:.2f}")
+    assert opened.locator(".ik-token.is-query").get_attribute("data-position") == str(query)
+    opened.locator(".ik-token").nth(5).hover()
+    expect(opened.locator(".ik-root")).to_have_attribute("data-query", "5")
+
+
+def test_hostile_tokens_are_shown_and_do_nothing(visit, tmp_path):
+    hostile = [
+        "</script><script>window.hacked = 1</script>",
+        "<img src=x onerror='window.hacked = 1'>",
+        "\u202eevil\u0007",
+        "x" * 5000,
+        "a\u0301" * 300,
+        "\n",
+    ]
+    history = synthetic_history(n_text_tokens=6)
+    history = history.assign(token=(("text", "query"), np.array([hostile, hostile], dtype=object)))
+    history = history.assign_coords(text=["<b onclick=alert(1)>", "</option><script>window.hacked = 1</script>"])
+    history.attrs["model"] = "</title><script>window.hacked = 1</script>"
+    visited = visit(PhaseExplorer(history).save(tmp_path / "page.html").as_uri())
+    page = visited.page
+    tokens = page.locator(".ik-token")
+    expect(tokens).to_have_count(6)
+    assert page.evaluate("window.hacked") is None
+    assert page.locator(".ik-root img, .ik-root script, .ik-root b").count() == 0
+    assert tokens.nth(2).inner_text() == "⟨U+202E⟩evil␇"
+    assert tokens.nth(3).inner_text() == "x" * 23 + "…"
+    assert tokens.nth(3).get_attribute("title").endswith("x" * 5000)
+    assert tokens.nth(5).inner_text() == "⏎"
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), "nothing overflows the page"
+    assert visited.complaints == []
+
+
+@pytest.mark.parametrize(
+    ("missing", "panels"),
+    [
+        (["pattern"], "loss icl trajectories scatter"),
+        (["copying", "training_loss"], "loss icl trajectories pattern"),
+        (["prefix_matching"], "loss icl pattern"),
+        (["loss", "training_loss", "icl_score"], "trajectories scatter pattern"),
+    ],
+)
+def test_views_without_data_are_left_out(visit, tmp_path, history, missing, panels):
+    visited = visit(PhaseExplorer(history.drop_vars(missing)).save(tmp_path / "page.html").as_uri(), width=600)
+    expect(visited.page.locator(".ik-root[data-step]")).to_be_visible()
+    shown = [panel.get_attribute("data-panel") for panel in visited.page.locator(".ik-panel").all()]
+    assert shown == panels.split()
+    visited.page.locator(".ik-slider").fill("3")
+    expect(visited.page.locator(".ik-root")).to_have_attribute("data-step", str(int(history["step"][3])))
+    assert visited.complaints == []
+
+
+@pytest.mark.parametrize("change", ["missing values", "one of each", "untrained checkpoint", "no tokens seen", "all missing"])
+def test_odd_histories_draw_finite_shapes(visit, tmp_path, change):
+    history = synthetic_history(n_steps=1, n_layers=1, n_heads=1) if change == "one of each" else synthetic_history()
+    if change == "missing values":
+        for name in ("loss", "icl_score", "prefix_matching", "copying", "training_loss"):
+            history[name].values[3:5] = np.nan
+            history[name].values[7] = np.inf
+            history[name].values[-1] = -np.inf
+        history["pattern"].values[-1] = 0
+    if change == "untrained checkpoint":
+        history = history.assign_coords(tokens_seen=("step", np.r_[0, history["tokens_seen"].values[1:]]))
+    if change == "no tokens seen":
+        history = history.drop_vars("tokens_seen")
+    if change == "all missing":
+        history = history[["loss", "prefix_matching"]]
+        history["loss"].values[:] = history["prefix_matching"].values[:] = np.nan
+    visited = visit(PhaseExplorer(history, window=WINDOW).save(tmp_path / "page.html").as_uri())
+    page = visited.page
+    expect(page.locator(".ik-root[data-step]")).to_be_visible()
+    shapes = page.locator(".ik-root svg").evaluate_all("all => all.map(svg => svg.outerHTML).join()")
+    assert not re.search(r'="[^"]*(NaN|Infinity|undefined)', shapes)
+    assert visited.complaints == []
+    assert page.locator(".ik-alert").is_hidden()
+    if change == "missing values":
+        assert page.get_by_text("no data at this checkpoint").is_visible()
+        assert page.locator('[data-panel="loss"] .ik-value').inner_text() == "no data"
+    if change == "all missing":
+        assert page.get_by_text("no data: this history has nothing to draw").is_visible()
+
+
+def test_an_error_is_shown_under_the_widget(visit, tmp_path, history):
+    path = PhaseExplorer(history).save(tmp_path / "page.html")
+    path.write_text(path.read_text().replace('"layers":', '"layres":'))
+    visited = visit(path.as_uri())
+    expect(visited.page.get_by_role("alert")).to_contain_text("The explorer failed:")
+
+
+def test_the_page_s_policy_refuses_other_scripts_and_requests(visit, tmp_path, history):
+    page = visit(PhaseExplorer(history).save(tmp_path / "page.html").as_uri()).page
+    refused = page.evaluate(
+        """async () => {
+            const script = document.createElement("script");
+            script.textContent = "window.hacked = 1";
+            document.body.append(script);
+            return [window.hacked ?? null, await fetch("data:,x").then(() => "fetched", () => "refused")];
+        }"""
+    )
+    assert refused == [None, "refused"]
+
+
+@pytest.mark.parametrize("width", [1200, 600, 360])
+def test_it_fits_its_width(visit, tmp_path, history, width):
+    page = visit(PhaseExplorer(history, window=WINDOW).save(tmp_path / "page.html").as_uri(), width=width).page
+    expect(page.locator(".ik-root[data-step]")).to_be_visible()
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    columns = page.locator(".ik-grid").evaluate("grid => getComputedStyle(grid).gridTemplateColumns.split(' ').length")
+    assert columns == (2 if width == 1200 else 1)
+
+
+def test_it_follows_the_theme(opened):
+    def ground() -> list[int]:
+        colour = opened.locator(".ik-root").evaluate("root => getComputedStyle(root).backgroundColor")
+        return [int(part) for part in re.findall(r"\d+", colour)[:3]]
+
+    light = pixels(opened, 24)[23, 0]
+    assert min(ground()) > 240
+    opened.emulate_media(color_scheme="dark")
+    expect(opened.locator(".ik-root")).to_have_attribute("data-theme", "dark")
+    assert max(ground()) < 40
+    assert pixels(opened, 24)[23, 0] < light / 2, "the pattern is painted again"
+
+
+def test_a_step_is_drawn_within_a_frame(visit, tmp_path):
+    """The size of Pythia's public checkpoints on GPT-2 small's heads."""
+    history = synthetic_history(n_steps=154, n_layers=12, n_heads=12, n_text_tokens=1).isel(text=[0])
+    dims = ("step", "layer", "head", "text", "query", "key")
+    token = ("text", "query"), np.array([["w"] * 64], dtype=object)
+    pattern = dims, np.full((154, 12, 12, 1, 64, 64), 4, np.uint8)
+    history = history.drop_vars(["pattern", "token"]).assign(pattern=pattern, token=token)
+    page = visit(PhaseExplorer(history, window=WINDOW).save(tmp_path / "page.html").as_uri()).page
+    expect(page.locator(".ik-root[data-step]")).to_be_visible()
+    page.wait_for_timeout(300)
+    times = page.evaluate(
+        """async () => {
+            const [slider, root] = [".ik-slider", ".ik-root"].map((name) => document.querySelector(name));
+            const ask = window.requestAnimationFrame.bind(window);
+            const times = [];
+            window.requestAnimationFrame = (draw) => ask((now) => {
+                const start = performance.now();
+                draw(now);
+                root.getBoundingClientRect();  // has the layout done within what is timed
+                times.push(performance.now() - start);
+            });
+            for (let index = 60; index < 100; index++) {
+                slider.value = index;
+                slider.dispatchEvent(new Event("input", { bubbles: true }));
+                await new Promise(ask);
+            }
+            return times;
+        }"""
+    )
+    assert len(times) == 40
+    print(f"median {sorted(times)[20]:.1f} ms, longest {max(times):.1f} ms")
+    assert sorted(times)[20] < 16, "median, in milliseconds"

@@ -85,3 +85,45 @@ def synthetic_history(
         },
         {"model": "synthetic", "icl_early": 12, "icl_late": 120, "icl_half_width": 0},
     )
+
+
+def perfect_induction_model(n_distinct_tokens: int = 40, n_ctx: int = 101):
+    """A hand-built two-layer attention-only `TransformerBridge` whose induction head is perfect by construction.
+
+    Head 0.0 attends to the previous token and writes that token's identity to a subspace of its own;
+    head 1.0 attends to the position whose previous token is the current one and copies what stands
+    there. By construction: previous_token 1.0 for 0.0; prefix_matching 1.0 and copying +1.0 for 1.0.
+    Heads 0.1 and 1.1 are zero: they attend evenly and write nothing. No norm, no biases.
+    """
+    import torch
+
+    from .lens import build_model
+
+    n = n_distinct_tokens
+    d_model, d_head, sharp = 2 * n + n_ctx, max(n, n_ctx), 200.0
+    identity, previous, position = slice(0, n), slice(n, 2 * n), slice(2 * n, d_model)
+    model = build_model(
+        {
+            "n_layers": 2, "d_model": d_model, "n_heads": 2, "d_head": d_head, "n_ctx": n_ctx, "d_vocab": n,
+            "eps": 1e-5, "d_mlp": None, "normalization": None,
+        }
+    )  # fmt: skip
+    state = {name: torch.zeros_like(tensor) for name, tensor in model.state_dict().items()}
+    state["embed.weight"][:, identity] = torch.eye(n)
+    state["pos_embed.weight"][:, position] = torch.eye(n_ctx)
+    state["unembed.weight"][:, identity] = torch.eye(n)
+    scale = sharp * d_head**0.5
+
+    # Head 0.0: the query at position i looks for the key at i - 1 (position 0 has only itself).
+    shift = torch.eye(n_ctx).roll(-1, dims=0)
+    state["blocks.0.attn.q.weight"][:n_ctx, position] = scale * shift.T.roll(0, 0) @ torch.eye(n_ctx)
+    state["blocks.0.attn.k.weight"][:n_ctx, position] = torch.eye(n_ctx)
+    state["blocks.0.attn.v.weight"][:n, identity] = torch.eye(n)
+    state["blocks.0.attn.o.weight"][previous, :n] = torch.eye(n)
+    # Head 1.0: the query's token is matched with the token before the key, the key's token is copied.
+    state["blocks.1.attn.q.weight"][:n, identity] = scale * torch.eye(n)
+    state["blocks.1.attn.k.weight"][:n, previous] = torch.eye(n)
+    state["blocks.1.attn.v.weight"][:n, identity] = torch.eye(n)
+    state["blocks.1.attn.o.weight"][identity, :n] = torch.eye(n)
+    model.load_state_dict(state)
+    return model

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import socket
@@ -22,6 +23,8 @@ from inductionkit.testing import synthetic_history
 
 START_S = 60
 RUN_MS = 60_000
+ANNOUNCEMENTS = "@jupyterlab/apputils-extension:announcements"
+THEME_SETTINGS = "@jupyterlab/apputils-extension/themes.jupyterlab-settings"
 CELLS = [
     "from inductionkit.testing import synthetic_history\n"
     "from inductionkit.widgets import PhaseExplorer\n"
@@ -39,12 +42,16 @@ def lab(tmp_path_factory):
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in CELLS])
     notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
     nbformat.write(notebook, folder / "explorer.ipynb")
+    # Announcements are fetched from the network, on a question that would lie over the notebook.
+    write_json(folder / "config/labconfig/page_config.json", {"disabledExtensions": {ANNOUNCEMENTS: True}})
+    write_json(folder / "settings" / THEME_SETTINGS, {"theme": "JupyterLab Dark"})
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     # The kernel imports the package that the tests import.
     packages = [str(Path(inductionkit.widgets.__file__).parents[2]), os.environ.get("PYTHONPATH", "")]
     homes = {f"JUPYTER_{name}_DIR": str(folder / name.lower()) for name in ("CONFIG", "DATA", "RUNTIME")}
+    homes |= {f"JUPYTERLAB_{name}_DIR": str(folder / name.lower()) for name in ("SETTINGS", "WORKSPACES")}
     environment = {**os.environ, **homes, "PYTHONPATH": os.pathsep.join(filter(None, packages))}
     options = {
         "ServerApp.ip": "127.0.0.1",
@@ -88,9 +95,23 @@ def wait_until_up(server: subprocess.Popen, url: str, log: Path) -> None:
     pytest.fail(f"JupyterLab did not answer within {START_S} s:\n{log.read_text()}")
 
 
+def write_json(path: Path, value: object) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(value))
+
+
 def run_cell(page: Page, number: int) -> None:
-    page.locator(".jp-CodeCell").nth(number).locator(".jp-InputArea-editor").click()
-    page.keyboard.press("Shift+Enter")
+    """Run a cell; while JupyterLab still builds its window it may drop the keys, so until the prompt moves on."""
+    cell = page.locator(".jp-CodeCell").nth(number)
+    prompt = cell.locator(".jp-InputPrompt")
+    before = prompt.inner_text()
+    for _ in range(10):
+        cell.locator(".jp-InputArea-editor").click()
+        page.keyboard.press("Shift+Enter")
+        page.wait_for_timeout(700)
+        if prompt.inner_text() != before:
+            return
+    pytest.fail(f"cell {number} does not run; its prompt stays {before}")
 
 
 def printed_text(page: Page, number: int) -> str:
@@ -135,6 +156,9 @@ def test_browser_and_python_move_together(visit, lab):
     expect(page.locator(".ik-play")).to_have_attribute("aria-label", "Pause")
     page.keyboard.press("Space")
     expect(page.locator(".ik-play")).to_have_attribute("aria-label", "Play")
+    for key in "bdd":
+        page.keyboard.press(key)
+    expect(page.locator(".jp-CodeCell")).to_have_count(len(CELLS))
 
     run_cell(page, 2)
     printed(page, 2, "python set it")
@@ -142,6 +166,10 @@ def test_browser_and_python_move_together(visit, lab):
     expect(root).to_have_attribute("data-head", "0.2")
     expect(root).to_have_attribute("data-text", "1")
     assert page.locator('[data-choice="text"] option:checked').inner_text() == "again"
+
+    expect(root).to_have_attribute("data-theme", "dark")
+    page.evaluate("document.body.dataset.jpThemeLight = 'true'")
+    expect(root).to_have_attribute("data-theme", "light")
 
     assert page.locator(".ik-alert").is_hidden()
     assert [complaint for complaint in visited.complaints if "ik-" in complaint or "explorer" in complaint.lower()] == []

@@ -103,7 +103,7 @@ function trainingViews(context: Context): View[] {
   }
   if (icl) {
     const [early, late] = history.header.iclPositions ?? [];
-    const unit = early === undefined ? "nats per token" : `loss at token ${late} − loss at token ${early}, nats`;
+    const unit = early === undefined ? "nats per token" : `nats, token ${late} minus token ${early}`;
     const control = history.curve("control_elapsed", "control_icl_score");
     const options = { name: "icl", title: "In-context-learning score", unit, curve: icl, control };
     views.push(new CurveView(context, { ...options, height: ICL_HEIGHT, titled: !prefix }));

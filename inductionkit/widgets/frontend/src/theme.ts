@@ -19,7 +19,9 @@ const ATTENTION: Record<Theme, [number, number, number][]> = {
 
 /** The host's theme: JupyterLab, VS Code and Colab say theirs, anywhere else the reader's system decides. */
 export function hostTheme(element: Element): Theme {
-  const jupyter = element.closest("[data-jp-theme-light]")?.getAttribute("data-jp-theme-light");
+  // Jupyter renders a widget before it puts it on the page; the body already tells.
+  const place = element.isConnected ? element : document.body;
+  const jupyter = place.closest("[data-jp-theme-light]")?.getAttribute("data-jp-theme-light");
   if (jupyter) return jupyter === "false" ? "dark" : "light";
   const { body, documentElement: page } = document;
   if (body.classList.contains("vscode-light")) return "light";

@@ -1,0 +1,32 @@
+"""Which heads are induction heads: those that meet both properties, matching and copying."""
+
+from __future__ import annotations
+
+import pandas as pd
+import xarray as xr
+
+from .errors import HistoryError
+from .history import HEAD_SCORES
+
+
+def induction_heads(scores: xr.Dataset, min_prefix_matching: float = 0.3, min_copying: float = 0.3) -> pd.DataFrame:
+    """The heads that meet both properties of an induction head (O22), strongest prefix matching first.
+
+    `scores` is what `scan_heads` gives, or one step of a history (`history.isel(step=-1)`). A row a
+    head, indexed by (layer, head), a column a score. The thresholds are choices, not definitions:
+    scores form a continuum, and a head may induce on random tokens and do something else on text.
+
+    Raises HistoryError if `scores` has a step dimension or lacks prefix_matching or copying.
+    """
+    missing = [name for name in ("prefix_matching", "copying") if name not in scores]
+    if missing:
+        raise HistoryError(f"the scores lack {', '.join(missing)}; scan the model with scan_heads")
+    if scores["prefix_matching"].dims != ("layer", "head"):
+        raise HistoryError(
+            f"prefix_matching has dims {scores['prefix_matching'].dims}, expected ('layer', 'head'); "
+            f"choose one step of a history, such as history.isel(step=-1)"
+        )
+    names = [name for name in HEAD_SCORES if name in scores]
+    table = scores[names].reset_coords(drop=True).to_dataframe()[names]
+    both = (table["prefix_matching"] >= min_prefix_matching) & (table["copying"] >= min_copying)
+    return table[both].sort_values("prefix_matching", ascending=False)

@@ -31,9 +31,7 @@ class FrontendBuildHook(BuildHookInterface):
         if not is_current(root):
             self.app.display_waiting("building the front end")
             build_frontend(root)
-        build_data.setdefault("artifacts", []).extend(
-            (STATIC / name).as_posix() for name in (*BUNDLES, STAMP)
-        )
+        build_data.setdefault("artifacts", []).extend((STATIC / name).as_posix() for name in (*BUNDLES, STAMP))
 
 
 def is_current(root: Path) -> bool:

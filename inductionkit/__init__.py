@@ -5,6 +5,7 @@ neither torch nor transformers.
 """
 
 from importlib import import_module as _import_module
+from importlib.metadata import version as _version
 
 _HOME = {
     "InductionKitError": "errors",
@@ -22,7 +23,7 @@ _HOME = {
 }
 
 __all__ = sorted(_HOME)
-__version__ = "0.1.0"
+__version__ = _version("inductionkit")
 
 
 def __getattr__(name: str) -> object:

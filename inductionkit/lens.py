@@ -162,7 +162,7 @@ class _Enough(Exception):
     """Raised from a hook once the last layer asked for has been seen."""
 
 
-def build_model(config: Mapping[str, Any]) -> Any:
+def build_model(config: Mapping[str, Any], normalization: str | None = "LN") -> Any:
     """A `TransformerBridge` of the shape that a run's manifest tells, with weights yet to be loaded."""
     from transformer_lens.config import TransformerBridgeConfig
     from transformer_lens.model_bridge import TransformerBridge
@@ -172,7 +172,7 @@ def build_model(config: Mapping[str, Any]) -> Any:
         d_mlp=config["d_mlp"] or 4 * config["d_model"],
         attn_only=config["d_mlp"] is None,
         act_fn="gelu",
-        normalization_type="LN",
+        normalization_type=normalization,
         architecture="TransformerLensNative",
     )
     return TransformerBridge.boot_native(bridge_config).eval()

@@ -105,8 +105,9 @@ def perfect_induction_model(n_distinct_tokens: int = 40, n_ctx: int = 101):
     model = build_model(
         {
             "n_layers": 2, "d_model": d_model, "n_heads": 2, "d_head": d_head, "n_ctx": n_ctx, "d_vocab": n,
-            "eps": 1e-5, "d_mlp": None, "normalization": None,
-        }
+            "eps": 1e-5, "d_mlp": None,
+        },
+        normalization=None,
     )  # fmt: skip
     state = {name: torch.zeros_like(tensor) for name, tensor in model.state_dict().items()}
     state["embed.weight"][:, identity] = torch.eye(n)
@@ -115,8 +116,7 @@ def perfect_induction_model(n_distinct_tokens: int = 40, n_ctx: int = 101):
     scale = sharp * d_head**0.5
 
     # Head 0.0: the query at position i looks for the key at i - 1 (position 0 has only itself).
-    shift = torch.eye(n_ctx).roll(-1, dims=0)
-    state["blocks.0.attn.q.weight"][:n_ctx, position] = scale * shift.T.roll(0, 0) @ torch.eye(n_ctx)
+    state["blocks.0.attn.q.weight"][:n_ctx, position] = scale * torch.diag(torch.ones(n_ctx - 1), 1)
     state["blocks.0.attn.k.weight"][:n_ctx, position] = torch.eye(n_ctx)
     state["blocks.0.attn.v.weight"][:n, identity] = torch.eye(n)
     state["blocks.0.attn.o.weight"][previous, :n] = torch.eye(n)

@@ -16,8 +16,7 @@ import xarray as xr
 
 from inductionkit.errors import HistoryError
 from inductionkit.testing import synthetic_history
-from inductionkit.widgets import PhaseExplorer
-from inductionkit.widgets import _page
+from inductionkit.widgets import PhaseExplorer, _page
 from inductionkit.widgets._payload import ALIGNMENT, pack_arrays, pack_lower, unpack_arrays, unpack_lower
 from inductionkit.widgets._phase_data import MAX_LOG_POINTS, _thin
 
@@ -155,9 +154,9 @@ def test_what_is_no_window_is_refused(window):
 def test_misspelt_arguments_and_other_objects_are_refused():
     with pytest.raises(TypeError, match="windw"):
         PhaseExplorer(synthetic_history(), windw=(1, 2))
-    with pytest.raises(HistoryError, match="xarray.Dataset"):
+    with pytest.raises(HistoryError, match=r"xarray\.Dataset"):
         PhaseExplorer({"loss": [1, 2]})
-    with pytest.raises(HistoryError, match="xarray.Dataset"):
+    with pytest.raises(HistoryError, match=r"xarray\.Dataset"):
         PhaseExplorer(synthetic_history(), control=3)
 
 

@@ -42,12 +42,12 @@ def unpack_arrays(table: Sequence[Mapping[str, object]], buffer: bytes) -> dict[
 
 def pack_lower(pattern: np.ndarray) -> np.ndarray:
     """The entries with key <= query of (..., query, key), row by row: a causal pattern has no others."""
-    return pattern[..., *np.tril_indices(pattern.shape[-1])]
+    return pattern[(..., *np.tril_indices(pattern.shape[-1]))]
 
 
 def unpack_lower(packed: np.ndarray) -> np.ndarray:
     """The (..., query, key) pattern that `pack_lower` packed, zero above the diagonal."""
     n_tokens = (isqrt(8 * packed.shape[-1] + 1) - 1) // 2
     pattern = np.zeros((*packed.shape[:-1], n_tokens, n_tokens), packed.dtype)
-    pattern[..., *np.tril_indices(n_tokens)] = packed
+    pattern[(..., *np.tril_indices(n_tokens))] = packed
     return pattern

@@ -45,7 +45,9 @@ class PhaseExplorer(anywidget.AnyWidget):
     # Plain TraitType, not Any: Any takes None without asking the validators below.
     step = traitlets.TraitType(help="optimiser step of the current checkpoint").tag(sync=True)
     head = traitlets.TraitType(help="(layer, head) of the chosen head, None without heads").tag(sync=True)
-    text = traitlets.TraitType(help="name of the chosen text, None without patterns; an index sets it too").tag(sync=True)
+    text = traitlets.TraitType(help="name of the chosen text, None without patterns; an index sets it too").tag(
+        sync=True
+    )
     _esm = traitlets.Unicode().tag(sync=True)
     _header = traitlets.Dict().tag(sync=True)
     _data = traitlets.Bytes().tag(sync=True)

@@ -226,7 +226,9 @@ def test_views_without_data_are_left_out(visit, tmp_path, history, missing, pane
     assert visited.complaints == []
 
 
-@pytest.mark.parametrize("change", ["missing values", "one of each", "untrained checkpoint", "no tokens seen", "all missing"])
+@pytest.mark.parametrize(
+    "change", ["missing values", "one of each", "untrained checkpoint", "no tokens seen", "all missing"]
+)
 def test_odd_histories_draw_finite_shapes(visit, tmp_path, change):
     history = synthetic_history(n_steps=1, n_layers=1, n_heads=1) if change == "one of each" else synthetic_history()
     if change == "missing values":

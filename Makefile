@@ -1,0 +1,37 @@
+# Everything from a fresh clone, with Python 3.11 or later and pip: `make demo`, `make test`, `make lab`.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test lab lint browser bundle clean
+
+demo: .venv/installed
+	$(BIN)/inductionkit demo --out out
+
+test: .venv/installed browser
+	$(BIN)/python -m pytest
+
+lab: .venv/installed
+	$(BIN)/jupyter lab examples/01_watch_induction_heads_form.ipynb
+
+lint: .venv/installed
+	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+
+# The browser tests need Chromium; on Debian it is one package.
+browser:
+	@command -v chromium || command -v chromium-browser || command -v google-chrome || \
+	  (apt-get update -qq && apt-get install -y -qq chromium)
+
+.venv/installed: pyproject.toml constraints.txt hatch_build.py
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[lab,test]"
+	touch $@
+
+# How the bundled runs were made: train both, export a selection of checkpoints, scan all of them.
+bundle: .venv/installed
+	$(BIN)/inductionkit train two-layer --out out/two-layer
+	$(BIN)/inductionkit train one-layer --out out/one-layer
+	$(BIN)/python tests/make_bundle.py out inductionkit/bundled
+
+clean:
+	rm -rf .venv out inductionkit/widgets/static

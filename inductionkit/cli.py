@@ -1,0 +1,86 @@
+"""The command line: `inductionkit demo | train | scan | explore`."""
+
+from __future__ import annotations
+
+import sys
+import webbrowser
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from .errors import InductionKitError
+
+app = typer.Typer(
+    help="See induction heads form: train, scan and explore the transformer phase change.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+console = Console(highlight=False)
+
+Out = Annotated[Path, typer.Option("--out", "-o", help="Folder to write to.")]
+
+
+@app.command()
+def demo(out: Out = Path("out")) -> None:
+    """Scan the bundled run and its control, say where the phase change is, write the explorer."""
+    from .demo import run_demo
+
+    run_demo(out, console)
+
+
+@app.command()
+def train(
+    recipe: Annotated[str, typer.Argument(help="A built-in recipe or a TOML file.")],
+    out: Out,
+    threads: Annotated[int, typer.Option(help="Threads for torch; part of what makes a run repeatable.")] = 1,
+) -> None:
+    """Train the model of RECIPE; called again on the same folder, go on where it stopped."""
+    from .train import load_recipe
+    from .train import train as train_run
+
+    folder = train_run(load_recipe(recipe), out, progress=sys.stderr.isatty() or console.is_terminal, n_threads=threads)
+    console.print(f"{folder.path}: {len(folder.manifest['checkpoints'])} checkpoints")
+
+
+@app.command()
+def scan(
+    source: Annotated[str, typer.Argument(help="'bundled', 'bundled:one-layer' or a run's folder.")],
+    store: Annotated[Path, typer.Option(help="Zarr folder to keep the history in; a scan goes on where it stopped.")],
+) -> None:
+    """Scan every checkpoint of a run and say where the phase change is."""
+    from .phase import find_phase_change
+    from .runs import open_run
+    from .scan import scan_run
+
+    history = scan_run(open_run(source), store=store)
+    console.print(find_phase_change(history))
+
+
+@app.command()
+def explore(
+    history: Annotated[Path, typer.Argument(help="A history that a scan stored.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="HTML file to write.")] = Path("phase.html"),
+    show: Annotated[bool, typer.Option(help="Open it in the browser.")] = True,
+) -> None:
+    """Write the explorer of a history to one HTML file, and open it."""
+    from .history import open_history
+    from .phase import find_phase_change
+    from .widgets import PhaseExplorer
+
+    opened = open_history(history)
+    phase = find_phase_change(opened)
+    path = PhaseExplorer(opened, window=phase if phase else None).save(out)
+    console.print(f"wrote {path}")
+    if show:
+        webbrowser.open(path.resolve().as_uri())
+
+
+def main() -> None:
+    """Entry point: the project's own errors become one line on stderr and exit status 1."""
+    try:
+        app()
+    except InductionKitError as error:
+        Console(stderr=True, highlight=False).print(f"error: {error}", markup=False)
+        raise SystemExit(1) from None

@@ -1,0 +1,61 @@
+"""The demo: from the bundled run's checkpoints to the explorer, in one go."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import xarray as xr
+from rich.console import Console
+from rich.table import Table
+
+from .heads import induction_heads
+from .phase import find_phase_change
+from .runs import open_run
+from .scan import scan_run
+from .widgets import PhaseExplorer
+
+
+def run_demo(out: Path, console: Console) -> None:
+    """Scan both bundled runs into `out`, print what was found, write `out/phase.html`."""
+    out.mkdir(parents=True, exist_ok=True)
+    run, control = open_run("bundled"), open_run("bundled:one-layer")
+    console.print(f"[bold]{run!r}[/]")
+    history = scan_run(run, store=out / "two-layer.zarr")
+    console.print(f"[bold]{control!r}[/]")
+    control_history = scan_run(control, store=out / "one-layer.zarr")
+
+    console.print(_progress_table(history))
+    heads = induction_heads(history.isel(step=-1))
+    console.print("\nInduction heads at the last checkpoint (prefix matching and copying both at least 0.3):")
+    console.print(heads.round(2).to_string())
+    phase, no_phase = find_phase_change(history), find_phase_change(control_history)
+    console.print(f"\n{phase!r}")
+    console.print(f"\nThe one-layer control: {no_phase!r}")
+
+    page = PhaseExplorer(history, window=phase if phase else None, control=control_history).save(out / "phase.html")
+    console.print(f"\nHistories: {out / 'two-layer.zarr'}, {out / 'one-layer.zarr'}")
+    console.print(f"[bold]Open {page} in a browser[/], or `make lab` for the tutorial.")
+
+
+def _progress_table(history: xr.Dataset) -> Table:
+    """A row a checkpoint: what moves together."""
+    table = Table(title="What moves together", title_justify="left")
+    for name in ("step", "tokens", "loss", "ICL score", "prefix matching", "previous token"):
+        table.add_column(name, justify="right")
+    for step in history["step"].values:
+        at = history.sel(step=step)
+        table.add_row(
+            f"{step:,}",
+            f"{at['tokens_seen'].item() / 1e6:.2f}M",
+            f"{at['loss'].item():.3f}",
+            f"{at['icl_score'].item():+.3f}",
+            _best(at["prefix_matching"]),
+            _best(at["previous_token"]),
+        )
+    return table
+
+
+def _best(score: xr.DataArray) -> str:
+    layer, head = np.unravel_index(int(score.argmax()), score.shape)
+    return f"{float(score.max()):.3f} ({layer}.{head})"

@@ -31,7 +31,7 @@ browser:
 bundle: .venv/installed
 	$(BIN)/inductionkit train two-layer --out out/two-layer
 	$(BIN)/inductionkit train one-layer --out out/one-layer
-	$(BIN)/python tests/make_bundle.py out inductionkit/bundled
+	$(BIN)/python -m inductionkit.bundled.make out inductionkit/bundled
 
 clean:
 	rm -rf .venv out inductionkit/widgets/static

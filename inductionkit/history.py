@@ -7,13 +7,15 @@ checkpoint whole or not at all.
 
 from __future__ import annotations
 
-import json
+import tempfile
+import zipfile
 from dataclasses import dataclass
 from importlib.resources import as_file, files
 from pathlib import Path
 
 import numpy as np
 import xarray as xr
+import zarr
 
 from .errors import HistoryError
 
@@ -107,8 +109,9 @@ def open_history(path: str | Path) -> xr.Dataset:
     if not path.exists():
         raise HistoryError(f"there is no history at {path}; make one with scan_run(run, store={str(path)!r})")
     try:
-        stored = xr.open_zarr(str(path), mask_and_scale=False).load()
-    except (ValueError, KeyError, OSError) as error:
+        with zarr.storage.ZipStore(path) if path.is_file() else zarr.storage.LocalStore(path) as store:
+            stored = xr.open_zarr(store, mask_and_scale=False).load()
+    except (ValueError, KeyError, OSError, zipfile.BadZipFile) as error:
         raise HistoryError(f"{path} is not a Zarr store that can be read: {error}") from None
     if "schema_version" not in stored.attrs:
         raise HistoryError(f"{path} is a Zarr store but not a history of inductionkit: it has no schema_version")
@@ -121,6 +124,16 @@ def open_history(path: str | Path) -> xr.Dataset:
     for variable in stored.variables.values():
         variable.encoding = {}
     return validate(stored)
+
+
+def save_history(history: xr.Dataset, path: str | Path) -> None:
+    """Write a history to one zipped Zarr file (`….zarr.zip`), which `open_history` reads back."""
+    encoding = {name: {"_FillValue": None} for name in validate(history).variables}
+    with tempfile.TemporaryDirectory() as folder:
+        history.to_zarr(folder, zarr_format=2, consolidated=True, encoding=encoding)
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:  # its chunks are compressed already
+            for file in sorted(Path(folder).rglob("*")):
+                archive.write(file, file.relative_to(folder))
 
 
 def example_history(name: str = "two-layer") -> xr.Dataset:

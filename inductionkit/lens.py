@@ -175,7 +175,8 @@ def build_model(config: Mapping[str, Any], normalization: str | None = "LN") -> 
         normalization_type=normalization,
         architecture="TransformerLensNative",
     )
-    return TransformerBridge.boot_native(bridge_config).eval()
+    with torch.random.fork_rng(devices=[]):  # it draws weights that nobody will see
+        return TransformerBridge.boot_native(bridge_config).eval()
 
 
 @torch.no_grad()

@@ -39,15 +39,16 @@ def train(recipe: Recipe, out: str | Path, progress: bool = True, n_threads: int
     folder, stream = _open_or_create(recipe, Path(out))
     model = Transformer(recipe.model, recipe.seed)
     optimisers = _optimisers(model, recipe.optimiser)
-    step = _resume(folder, model, optimisers)
+    step, losses = _resume(folder, model, optimisers)
     evaluation = _evaluation_rows(stream.held_out, recipe.model.n_ctx + 1)
     to_save = set(recipe.checkpoints.steps(recipe.n_steps, recipe.tokens_per_step))
 
     if step == 0 and not folder.manifest["checkpoints"]:
-        _checkpoint(folder, recipe, model, optimisers, 0, evaluation)
+        _checkpoint(folder, recipe, model, evaluation, 0)
+        _save_resume(folder, model, optimisers, 0, [])
     with _progress_bar(progress) as bar:
         task = bar.add_task(recipe.name, total=recipe.n_steps, completed=step, loss=float("nan"), rate=0.0)
-        losses, since, began = [], step, time.perf_counter()
+        since, began = step, time.perf_counter()
         for rows in _batches(stream.train, recipe, step):
             step += 1
             losses.append(_train_step(model, optimisers, rows, _lr_factor(recipe, step)))
@@ -58,9 +59,11 @@ def train(recipe: Recipe, out: str | Path, progress: bool = True, n_threads: int
                 bar.update(task, completed=step, loss=loss, rate=rate)
                 losses, since, began = [], step, time.perf_counter()
             if step in to_save:
-                _checkpoint(folder, recipe, model, optimisers, step, evaluation)
-            elif step % N_STEPS_PER_RESUME == 0:
-                _save_resume(folder, model, optimisers, step)
+                _checkpoint(folder, recipe, model, evaluation, step)
+            if step in to_save or step % N_STEPS_PER_RESUME == 0:
+                _save_resume(folder, model, optimisers, step, losses)
+    folder.manifest["complete"] = True
+    folder.write_manifest()
     (folder.path / RESUME_FILE).unlink(missing_ok=True)
     return folder
 
@@ -181,40 +184,41 @@ def _evaluate(model: Transformer, rows: torch.Tensor) -> dict[str, float]:
     }
 
 
-def _checkpoint(folder: RunFolder, recipe: Recipe, model: Transformer, optimisers: list, step: int, rows: torch.Tensor) -> None:
-    """Save evaluation and weights, then what resuming needs: a kill between repeats work and loses none."""
+def _checkpoint(folder: RunFolder, recipe: Recipe, model: Transformer, rows: torch.Tensor, step: int) -> None:
+    """Log an evaluation and save the weights. Resuming comes after, so that a kill between repeats this and loses nothing."""
     tokens_seen = step * recipe.tokens_per_step
     folder.append_log({"step": step, "tokens_seen": tokens_seen, **_evaluate(model, rows)})
     folder.add_checkpoint(step, tokens_seen, {name: tensor.numpy() for name, tensor in model.state_dict().items()})
-    _save_resume(folder, model, optimisers, step)
 
 
-def _save_resume(folder: RunFolder, model: Transformer, optimisers: list, step: int) -> None:
+def _save_resume(folder: RunFolder, model: Transformer, optimisers: list, step: int, losses: list[float]) -> None:
+    """Save all that training goes on from; `losses` are those not logged yet."""
+    state = {
+        "step": step,
+        "losses": losses,
+        "model": model.state_dict(),
+        "optimisers": [optimiser.state_dict() for optimiser in optimisers],
+    }
     buffer = io.BytesIO()
-    torch.save({"step": step, "model": model.state_dict(), "optimisers": [o.state_dict() for o in optimisers]}, buffer)
+    torch.save(state, buffer)
     write_atomically(folder.path / RESUME_FILE, buffer.getvalue())
 
 
-def _resume(folder: RunFolder, model: Transformer, optimisers: list) -> int:
-    """Bring back the state of the last checkpoint, if there is one; returns its step."""
+def _resume(folder: RunFolder, model: Transformer, optimisers: list) -> tuple[int, list[float]]:
+    """Bring back the state that was saved last, if there is one: its step and the losses not logged yet."""
     path = folder.path / RESUME_FILE
-    steps = [entry["step"] for entry in folder.manifest["checkpoints"]]
-    if not path.exists():
-        recipe_steps = folder.manifest["recipe"]["n_tokens"] // (
-            folder.manifest["recipe"]["batch_size"] * folder.manifest["model"]["n_ctx"]
-        )
-        if steps and steps[-1] >= max(1, recipe_steps):
-            return steps[-1]  # trained to its end
-        folder.manifest["checkpoints"] = []
-        folder.rewind_log(-1)
-        return 0
-    state = torch.load(path, weights_only=True)
-    model.load_state_dict(state["model"])
-    for optimiser, saved in zip(optimisers, state["optimisers"], strict=True):
-        optimiser.load_state_dict(saved)
-    folder.manifest["checkpoints"] = [e for e in folder.manifest["checkpoints"] if e["step"] <= state["step"]]
+    checkpoints = folder.manifest["checkpoints"]
+    state = {"step": -1, "losses": []}
+    if path.exists():
+        state = torch.load(path, weights_only=True)
+        model.load_state_dict(state["model"])
+        for optimiser, saved in zip(optimisers, state["optimisers"], strict=True):
+            optimiser.load_state_dict(saved)
+    elif folder.manifest.get("complete"):
+        return checkpoints[-1]["step"], []
+    folder.manifest["checkpoints"] = [entry for entry in checkpoints if entry["step"] <= state["step"]]
     folder.rewind_log(state["step"])
-    return state["step"]
+    return max(0, state["step"]), state["losses"]
 
 
 def _evaluation_rows(held_out: np.ndarray, n_tokens: int) -> torch.Tensor:

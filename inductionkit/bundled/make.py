@@ -1,0 +1,33 @@
+"""How the bundled runs and example histories were made: `python -m inductionkit.bundled.make RUNS OUT`.
+
+RUNS holds the folders `two-layer` and `one-layer` that `inductionkit train` wrote. Their histories
+cover every checkpoint in full precision; of the weights a selection is kept, in half precision.
+"""
+
+import sys
+from pathlib import Path
+
+from ..history import save_history
+from ..runs import export_run, open_run
+from ..scan import scan_run
+
+# Tokens seen, in millions: before training, early, dense through the window, and the end.
+CHOSEN = {
+    "two-layer": (0, 1.0, 3.0, 4.75, 5.25, 5.5, 5.8, 6.25, 6.75, 7.5, 9.0, 16.0),
+    "one-layer": (0, 3.0, 5.5, 7.5, 16.0),
+}
+N_HELD_OUT = 256
+N_EVALUATION = 1024
+
+
+def make(runs: Path, out: Path) -> None:
+    for name, millions in CHOSEN.items():
+        run = open_run(runs / name)
+        steps = {min(run.checkpoints, key=lambda c: abs(c.tokens_seen - 1e6 * n)).step for n in millions}
+        export_run(runs / name, out / name, sorted(steps), N_HELD_OUT)
+        history = scan_run(run, store=runs / f"{name}.zarr", n_evaluation=N_EVALUATION)
+        save_history(history, out / f"{name}.zarr.zip")
+
+
+if __name__ == "__main__":
+    make(Path(sys.argv[1]), Path(sys.argv[2]))

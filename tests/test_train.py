@@ -1,0 +1,175 @@
+"""Training: deterministic, resumable after a kill, its checkpoints exact in TransformerLens."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+from tokenizers import Tokenizer
+
+from inductionkit import corpora
+from inductionkit.errors import RecipeError, RunError
+from inductionkit.run_folder import RunFolder
+from inductionkit.runs import open_run
+from inductionkit.train import CheckpointSpec, ModelConfig, Transformer, builtin_recipes, load_recipe, train
+from inductionkit.train.muon import orthogonalise
+
+
+def weights_of(path):
+    folder = RunFolder.open(path)
+    return {entry["step"]: folder.read_checkpoint(entry) for entry in folder.manifest["checkpoints"]}
+
+
+def assert_same_run(first, second):
+    one, other = weights_of(first), weights_of(second)
+    assert one.keys() == other.keys()
+    for step in one:
+        for name in one[step]:
+            np.testing.assert_array_equal(one[step][name], other[step][name], err_msg=f"{step} {name}")
+    assert RunFolder.open(first).log() == RunFolder.open(second).log()
+
+
+def test_the_same_seed_gives_the_same_run(recipe, run_path, tmp_path):
+    train(recipe, tmp_path / "again", progress=False)
+    assert_same_run(run_path, tmp_path / "again")
+
+
+def test_another_seed_gives_another_run(other_seed, run_path, tmp_path):
+    train(other_seed, tmp_path / "other", progress=False)
+    last = max(weights_of(run_path))
+    assert not np.array_equal(weights_of(run_path)[last]["embed.weight"], weights_of(tmp_path / "other")[last]["embed.weight"])
+
+
+def test_it_learns(run_path):
+    evaluations = [record["held_out_loss"] for record in RunFolder.open(run_path).log() if "held_out_loss" in record]
+    assert evaluations[-1] < evaluations[0] - 0.2
+
+
+@pytest.mark.parametrize("delay", [0.0, 0.15, 0.4])
+def test_a_killed_run_goes_on_as_if_it_had_never_stopped(recipe, run_path, tmp_path, delay):
+    out, file = tmp_path / "killed", tmp_path / "recipe.json"
+    file.write_text(json.dumps(recipe.as_dict()))
+    program = (
+        "import json, sys; from inductionkit.train import *; table = json.load(open(sys.argv[1]));"
+        "table.update(model=ModelConfig(**table['model']), corpus=CorpusSpec(**table['corpus']),"
+        "optimiser=OptimiserSpec(**table['optimiser']), checkpoints=CheckpointSpec(**table['checkpoints']));"
+        "train(Recipe(**table), sys.argv[2], progress=False)"
+    )
+    process = subprocess.Popen([sys.executable, "-c", program, str(file), str(out)])
+    while process.poll() is None and len(list(out.glob("checkpoints/*"))) < 2:
+        time.sleep(0.01)
+    time.sleep(delay)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    train(recipe, out, progress=False)
+    assert_same_run(run_path, out)
+
+
+def test_checkpoints_load_into_a_bridge_with_identical_logits(recipe, run_path):
+    run = open_run(run_path)
+    tokens = torch.from_numpy(run.held_out()[:3].astype(np.int64))
+    for mlp in (None, 32):
+        config = dataclasses.replace(recipe.model, d_mlp=mlp)
+        own = Transformer(config, seed=3)
+        if mlp is None:
+            own.load_state_dict({name: torch.from_numpy(a) for name, a in run.checkpoints[-1].read().items()})
+            bridge = run.load_model()
+        else:
+            from inductionkit.lens import build_model, load_weights
+
+            bridge = build_model(dataclasses.asdict(config))
+            load_weights(bridge, {name: tensor.numpy() for name, tensor in own.state_dict().items()})
+        with torch.no_grad():
+            torch.testing.assert_close(bridge(tokens), own(tokens), atol=1e-5, rtol=0)
+
+
+def test_checkpoints_are_where_the_recipe_asks(recipe, run_path):
+    run = open_run(run_path)
+    assert run.steps[0] == 0 and run.steps[-1] == 40
+    assert sum(8000 - 416 <= c.tokens_seen <= 12000 + 416 for c in run.checkpoints) >= 3
+    assert CheckpointSpec(first=1, n_log=3).steps(100, 1) == [0, 1, 10, 100]
+
+
+def test_a_folder_of_another_recipe_is_refused(other_seed, run_path):
+    with pytest.raises(RunError, match="another recipe"):
+        train(other_seed, run_path, progress=False)
+
+
+def test_a_changed_corpus_is_refused(recipe, run_path, text_folder, tmp_path):
+    extra = text_folder / "zz.txt"
+    extra.write_text("more text\n")
+    try:
+        with pytest.raises(RunError, match="fingerprint differs"):
+            train(recipe, run_path, progress=False)
+    finally:
+        extra.unlink()
+
+
+def test_orthogonalise_moves_singular_values_near_one():
+    matrices = torch.randn(3, 16, 24, generator=torch.Generator().manual_seed(0))
+    values = torch.linalg.svdvals(orthogonalise(matrices))
+    assert ((values > 0.6) & (values < 1.3)).all()
+    torch.testing.assert_close(orthogonalise(matrices.mT), orthogonalise(matrices).mT)
+
+
+def test_builtin_recipes_load_and_the_control_differs_in_depth_alone():
+    for name in builtin_recipes():
+        assert load_recipe(name).name == name
+    two, one = load_recipe("two-layer"), load_recipe("one-layer")
+    assert dataclasses.replace(one, name="two-layer", model=dataclasses.replace(one.model, n_layers=2)) == two
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("n_tokens = 5", "incomplete"),
+        ("[model]\nn_layers = 0", "model.n_layers=0 must be at least 1"),
+        ("layers = 2\n[model]\nn_layers = 1", "recipe has no layers"),
+        ("[model]\nn_layers = 1\nd_modell = 3", "recipe.model has no d_modell"),
+        ("batch_size = 'big'\n[model]\nn_layers = 1", "must be of type int"),
+        ("base = 'none'", "is not one of"),
+        ("[model", "not valid TOML"),
+    ],
+)
+def test_bad_recipes_are_refused(tmp_path, text, message):
+    path = tmp_path / "recipe.toml"
+    path.write_text(text)
+    with pytest.raises(RecipeError, match=message):
+        load_recipe(path)
+    with pytest.raises(RecipeError, match="neither a file nor one of"):
+        load_recipe("no-such-recipe")
+
+
+def test_corpora(text_folder, tmp_path):
+    documents = corpora.text_folder(text_folder)
+    tokenizer = corpora.train_tokenizer(documents, 300)
+    assert tokenizer.get_vocab_size() == 300 and tokenizer.token_to_id(corpora.BOS) == corpora.BOS_ID
+    stream = corpora.tokenize(documents, tokenizer, 1000, seed=0)
+    assert len(stream.held_out) == 1000
+    assert stream.fingerprint == corpora.tokenize(documents, tokenizer, 1000, seed=0).fingerprint
+    assert stream.fingerprint != corpora.tokenize(documents, tokenizer, 1000, seed=1).fingerprint
+    whole = np.concatenate([stream.train, stream.held_out])
+    assert sorted(Tokenizer.from_str(tokenizer.to_str()).decode_batch([list(part[1:]) for part in np.split(
+        whole, np.flatnonzero(whole == 0)[1:])])) == sorted(documents)
+    rows = corpora.rows(stream.train, 11, offset=4)
+    assert (rows[:, 0] == 0).all() and np.array_equal(rows[:, 1:].ravel(), stream.train[4 : 4 + rows[:, 1:].size])
+    assert any("def " in text for text in corpora.python_source(("pytest",))[-30:])
+    with pytest.raises(RecipeError, match="does not exist"):
+        corpora.text_folder(tmp_path / "none")
+    with pytest.raises(RecipeError, match="too few to hold out"):
+        corpora.tokenize(documents[:1], tokenizer, 10**6, seed=0)
+    with pytest.raises(RecipeError, match="not installed"):
+        corpora.python_source(("no-such-distribution",))
+
+
+def test_model_config_reports_what_is_wrong():
+    with pytest.raises(RecipeError, match="n_heads=0"):
+        ModelConfig(n_layers=1, n_heads=0)

@@ -107,8 +107,7 @@ def tokenize(documents: Sequence[str], tokenizer: Tokenizer, n_held_out: int, se
     stream = np.concatenate(pieces) if pieces else np.array([], dtype=np.uint16)
     if len(stream) <= 2 * n_held_out:
         raise RecipeError(
-            f"the corpus has {len(stream):,} tokens, too few to hold out {n_held_out:,}; "
-            f"add text or lower n_held_out"
+            f"the corpus has {len(stream):,} tokens, too few to hold out {n_held_out:,}; add text or lower n_held_out"
         )
     return TokenStream(stream[:-n_held_out], stream[-n_held_out:], hashlib.sha256(stream.tobytes()).hexdigest())
 

@@ -35,10 +35,18 @@ class Variable:
 
 VARIABLES = {
     "prefix_matching": Variable(
-        PER_HEAD, "float32", "1", "attention to the followers of earlier copies of the token, on repeated random tokens", "O22"
+        PER_HEAD,
+        "float32",
+        "1",
+        "attention to the followers of earlier copies of the token, on repeated random tokens",
+        "O22",
     ),
     "copying": Variable(
-        PER_HEAD, "float32", "1", "share of the OV circuit's logit rise that falls on attended tokens, -1 to 1", "O22, rescaled"
+        PER_HEAD,
+        "float32",
+        "1",
+        "share of the OV circuit's logit rise that falls on attended tokens, -1 to 1",
+        "O22, rescaled",
     ),
     "logit_lift": Variable(PER_HEAD, "float32", "nats", "OV logit lift on attended tokens", "O22"),
     "previous_token": Variable(PER_HEAD, "float32", "1", "attention to the token before, on text", "E21"),
@@ -47,14 +55,25 @@ VARIABLES = {
     ),
     "loss": Variable(("step",), "float32", "nats/token", "mean loss on held-out text"),
     "loss_by_position": Variable(
-        ("step", "position"), "float32", "nats/token", "mean loss on held-out text by index of the predicted token", "O22"
+        ("step", "position"),
+        "float32",
+        "nats/token",
+        "mean loss on held-out text by index of the predicted token",
+        "O22",
     ),
-    "icl_score": Variable(("step",), "float32", "nats/token", "in-context-learning score: late loss minus early loss", "O22"),
+    "icl_score": Variable(
+        ("step",), "float32", "nats/token", "in-context-learning score: late loss minus early loss", "O22"
+    ),
     "pattern": Variable(
-        ("step", "layer", "head", "text", "query", "key"), "uint8", "1/255", "attention pattern on the history's texts, quantised"
+        ("step", "layer", "head", "text", "query", "key"),
+        "uint8",
+        "1/255",
+        "attention pattern on the history's texts, quantised",
     ),
     "token": Variable(("text", "query"), "str", "", "tokens of the history's texts"),
-    "training_loss": Variable(("log",), "float32", "nats/token", "loss on the training batches, as logged while training"),
+    "training_loss": Variable(
+        ("log",), "float32", "nats/token", "loss on the training batches, as logged while training"
+    ),
 }
 
 HEAD_SCORES = tuple(name for name, variable in VARIABLES.items() if variable.dims == PER_HEAD)
@@ -83,7 +102,9 @@ def labelled(values: dict[str, np.ndarray], coords: dict[str, object], attrs: di
 def validate(history: xr.Dataset, needs: tuple[str, ...] = ()) -> xr.Dataset:
     """Return `history` if it follows the schema and has the variables in `needs`, else raise HistoryError."""
     if not isinstance(history, xr.Dataset):
-        raise HistoryError(f"a history is an xarray.Dataset, not {type(history).__name__}; open one with open_history(path)")
+        raise HistoryError(
+            f"a history is an xarray.Dataset, not {type(history).__name__}; open one with open_history(path)"
+        )
     missing = [name for name in needs if name not in history]
     if missing:
         raise HistoryError(

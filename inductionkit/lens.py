@@ -60,9 +60,10 @@ class Lens:
 
     @torch.no_grad()
     def visit_attention(self, tokens: Int[Tensor, "sequence position"], visit: Visit) -> None:
-        """Run `tokens` once and call `visit(layer, pattern, values)` at each layer; stop after the last one's attention.
+        """Run `tokens` once and call `visit(layer, pattern, values)` at each layer.
 
-        Nothing is kept beyond the layer at hand, and neither the last layer's output nor the logits are formed.
+        The pass stops after the last layer's attention: neither its output nor the logits are formed, and
+        nothing is kept beyond the layer at hand.
         """
         self._check_tokens(tokens)
         values: dict[int, Tensor] = {}
@@ -112,7 +113,7 @@ class Lens:
         return values.repeat_interleave(self.n_heads // values.shape[2], dim=2)
 
     def _value_bias(self, layer: int) -> Float[Tensor, "head d_head"]:
-        """The part of every value vector that does not depend on the token: `b_V` and the input norm's bias through `W_V`."""
+        """The part of every value vector that no token changes: `b_V`, and the input norm's bias through `W_V`."""
         block = self.model.blocks[layer]
         weights, bias = self._per_head(block.attn.W_V), self._per_head(block.attn.b_V)
         norm_bias = _first_of(block.ln1, "b", "bias")
@@ -135,7 +136,11 @@ class Lens:
 
     def _check_tokens(self, tokens: Tensor) -> None:
         if not isinstance(tokens, Tensor) or tokens.ndim != 2 or tokens.is_floating_point():
-            seen = f"{tokens.dtype} of shape {tuple(tokens.shape)}" if isinstance(tokens, Tensor) else type(tokens).__name__
+            seen = (
+                f"{tokens.dtype} of shape {tuple(tokens.shape)}"
+                if isinstance(tokens, Tensor)
+                else type(tokens).__name__
+            )
             raise ModelError(f"tokens must be a 2-D integer tensor (sequence, position); seen {seen}")
         if tokens.shape[1] > self.n_ctx:
             raise ModelError(

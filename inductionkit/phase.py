@@ -111,12 +111,18 @@ def find_phase_change(history: xr.Dataset, criteria: PhaseCriteria = PhaseCriter
     gain_outside = (icl[0] - before) + (after - icl[-1])
     reasons = []
     if gain_inside < criteria.min_icl_gain:
-        reasons.append(f"the in-context-learning score improves by {gain_inside:.3f} nats inside the window, "
-                       f"less than {criteria.min_icl_gain}")
+        reasons.append(
+            f"the in-context-learning score improves by {gain_inside:.3f} nats inside the window, "
+            f"less than {criteria.min_icl_gain}"
+        )
     if bump is None or bump_nats < criteria.min_bump or bump[1] < start or bump[0] > end:
-        reasons.append(f"the loss is convex in log tokens around the window (at most {bump_nats:.3f} nats above its "
-                       f"convex envelope)")
-    at_ends = np.array([[np.interp(at, log_tokens, series) for at in window] for series in per_head.reshape(len(icl), -1).T])
+        reasons.append(
+            f"the loss is convex in log tokens around the window (at most {bump_nats:.3f} nats above its "
+            f"convex envelope)"
+        )
+    at_ends = np.array(
+        [[np.interp(at, log_tokens, series) for at in window] for series in per_head.reshape(len(icl), -1).T]
+    )
     formed = (at_ends[:, 1] - at_ends[:, 0]).reshape(per_head.shape[1:]) >= criteria.min_rise
     start_step, end_step = np.interp(window, log_tokens, history["step"].values)
     return PhaseChange(
@@ -133,9 +139,7 @@ def find_phase_change(history: xr.Dataset, criteria: PhaseCriteria = PhaseCriter
         icl_after=float(after),
         icl_gain_inside=float(gain_inside),
         icl_gain_outside=float(gain_outside),
-        heads=tuple(
-            (int(history["layer"][layer]), int(history["head"][head])) for layer, head in np.argwhere(formed)
-        ),
+        heads=tuple((int(history["layer"][layer]), int(history["head"][head])) for layer, head in np.argwhere(formed)),
     )
 
 

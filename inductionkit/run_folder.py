@@ -72,7 +72,7 @@ class RunFolder:
         except ValueError as error:
             raise RunError(f"{file} is not readable JSON ({error}); restore it or train the run again") from None
         if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
-            raise RunError(f"{file} is not the manifest of an inductionkit run: it lacks \"format\": \"{FORMAT}\"")
+            raise RunError(f'{file} is not the manifest of an inductionkit run: it lacks "format": "{FORMAT}"')
         if manifest.get("format_version") != FORMAT_VERSION:
             raise RunError(
                 f"{file} has format version {manifest.get('format_version')}, this inductionkit reads {FORMAT_VERSION}"

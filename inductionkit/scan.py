@@ -86,7 +86,9 @@ def scan_run(
     missing = run.steps if growing is None else growing.missing_steps()
     results = {}
     with _progress_bar(progress) as bar:
-        task = bar.add_task(f"scanning {run.name}", total=len(run.steps), completed=len(run.steps) - len(missing), at="")
+        task = bar.add_task(
+            f"scanning {run.name}", total=len(run.steps), completed=len(run.steps) - len(missing), at=""
+        )
         for step in missing:
             checkpoint = run.checkpoint(step)
             bar.update(task, at=f"step {step:,}")
@@ -119,6 +121,7 @@ def icl_score(loss_by_position: np.ndarray, icl_early: int, icl_late: int, icl_h
 
     `loss_by_position` has the index of the predicted token, from 1 on, as its last axis.
     """
+
     def around(index: int) -> np.ndarray:
         return loss_by_position[..., index - 1 - icl_half_width : index + icl_half_width].mean(-1)
 
@@ -168,13 +171,12 @@ def _patterns(lens: Lens, texts: Mapping[str, Sequence[int]]) -> np.ndarray:
     longest = max(map(len, texts.values()))
     quantised = np.zeros((lens.n_layers, lens.n_heads, len(texts), longest, longest), dtype=np.uint8)
     for i, tokens in enumerate(texts.values()):
-
-        def keep(layer: int, pattern: Tensor, values: Tensor) -> None:
-            quantised[layer, :, i, : len(tokens), : len(tokens)] = (
-                (pattern[0].float() / PATTERN_SCALE).round().to(torch.uint8).cpu().numpy()
-            )
-
-        lens.visit_attention(torch.tensor([list(tokens)]), keep)
+        seen: list[Tensor] = []
+        lens.visit_attention(
+            torch.tensor([list(tokens)]), lambda layer, pattern, values, seen=seen: seen.append(pattern[0])
+        )
+        levels = (torch.stack(seen).float() / PATTERN_SCALE).round().to(torch.uint8)
+        quantised[:, :, i, : len(tokens), : len(tokens)] = levels.cpu().numpy()
     return quantised
 
 

@@ -69,7 +69,10 @@ class GrowingStore:
         shutil.rmtree(part, ignore_errors=True)
         template = template.assign(scanned=("step", np.zeros(template.sizes["step"], dtype=np.uint8)))
         encoding = {
-            name: {"chunks": tuple(1 if dim == "step" else size for dim, size in array.sizes.items()), "_FillValue": None}
+            name: {
+                "chunks": tuple(1 if dim == "step" else size for dim, size in array.sizes.items()),
+                "_FillValue": None,
+            }
             for name, array in template.variables.items()
             if array.ndim
         }

@@ -46,7 +46,9 @@ def synthetic_history(
     position = np.arange(1, 128)
     context_gain = np.log1p(position / 8) / np.log1p(16)
     base = 3.0 + 5.5 * np.exp(-0.45 * (log_tokens - log_tokens[0]))
-    by_position = base[:, None] - (0.15 + 0.6 * formed[:, None]) * context_gain + noise * rng.standard_normal((n_steps, 127))
+    by_position = (
+        base[:, None] - (0.15 + 0.6 * formed[:, None]) * context_gain + noise * rng.standard_normal((n_steps, 127))
+    )
 
     key, query = np.arange(n_text_tokens), np.arange(n_text_tokens)[:, None]
     half = max(1, n_text_tokens // 2)

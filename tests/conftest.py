@@ -12,7 +12,16 @@ import torch
 from inductionkit.lens import build_model
 from inductionkit.train import CheckpointSpec, CorpusSpec, ModelConfig, Recipe, train
 
-SHAPE = {"n_layers": 2, "d_model": 24, "n_heads": 3, "d_head": 8, "n_ctx": 128, "d_vocab": 60, "eps": 1e-5, "d_mlp": None}
+SHAPE = {
+    "n_layers": 2,
+    "d_model": 24,
+    "n_heads": 3,
+    "d_head": 8,
+    "n_ctx": 128,
+    "d_vocab": 60,
+    "eps": 1e-5,
+    "d_mlp": None,
+}
 
 
 def random_model(seed: int = 0, **changes):

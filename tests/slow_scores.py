@@ -14,7 +14,7 @@ def norm(x, weight, bias, eps=1e-5):
 
 
 def run(state, tokens, n_heads):
-    """Patterns [layer][head][query, key], values [layer][head][position] without biases, and logits, of one sequence."""
+    """Patterns [layer][head][query, key], values [layer][head][position] without biases, logits, of one sequence."""
     state = {name: np.asarray(array, dtype=np.float64) for name, array in state.items()}
     n_layers = 1 + max(int(name.split(".")[1]) for name in state if name.startswith("blocks"))
     x = state["embed.weight"][tokens] + state["pos_embed.weight"][: len(tokens)]

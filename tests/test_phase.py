@@ -69,10 +69,7 @@ def test_convex_envelope_against_its_definition():
     x, y = np.sort(rng.random(30)), rng.random(30)
     envelope = convex_envelope(x, y)
     brute = [
-        min(
-            [y[i]]
-            + [y[a] + (y[b] - y[a]) * (x[i] - x[a]) / (x[b] - x[a]) for a in range(i) for b in range(i + 1, 30)]
-        )
+        min([y[i]] + [y[a] + (y[b] - y[a]) * (x[i] - x[a]) / (x[b] - x[a]) for a in range(i) for b in range(i + 1, 30)])
         for i in range(30)
     ]
     np.testing.assert_allclose(envelope, brute, atol=1e-12)

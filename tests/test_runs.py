@@ -43,7 +43,7 @@ def test_a_missing_run(source, message):
 
 
 def test_a_folder_without_a_manifest(tmp_path):
-    with pytest.raises(RunError, match="no manifest.json"):
+    with pytest.raises(RunError, match=r"no manifest\.json"):
         open_run(tmp_path)
 
 

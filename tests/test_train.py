@@ -45,7 +45,9 @@ def test_the_same_seed_gives_the_same_run(recipe, run_path, tmp_path):
 def test_another_seed_gives_another_run(other_seed, run_path, tmp_path):
     train(other_seed, tmp_path / "other", progress=False)
     last = max(weights_of(run_path))
-    assert not np.array_equal(weights_of(run_path)[last]["embed.weight"], weights_of(tmp_path / "other")[last]["embed.weight"])
+    assert not np.array_equal(
+        weights_of(run_path)[last]["embed.weight"], weights_of(tmp_path / "other")[last]["embed.weight"]
+    )
 
 
 def test_it_learns(run_path):
@@ -157,8 +159,11 @@ def test_corpora(text_folder, tmp_path):
     assert stream.fingerprint == corpora.tokenize(documents, tokenizer, 1000, seed=0).fingerprint
     assert stream.fingerprint != corpora.tokenize(documents, tokenizer, 1000, seed=1).fingerprint
     whole = np.concatenate([stream.train, stream.held_out])
-    assert sorted(Tokenizer.from_str(tokenizer.to_str()).decode_batch([list(part[1:]) for part in np.split(
-        whole, np.flatnonzero(whole == 0)[1:])])) == sorted(documents)
+    assert sorted(
+        Tokenizer.from_str(tokenizer.to_str()).decode_batch(
+            [list(part[1:]) for part in np.split(whole, np.flatnonzero(whole == 0)[1:])]
+        )
+    ) == sorted(documents)
     rows = corpora.rows(stream.train, 11, offset=4)
     assert (rows[:, 0] == 0).all() and np.array_equal(rows[:, 1:].ravel(), stream.train[4 : 4 + rows[:, 1:].size])
     assert any("def " in text for text in corpora.python_source(("pytest",))[-30:])

@@ -185,7 +185,7 @@ def _evaluate(model: Transformer, rows: torch.Tensor) -> dict[str, float]:
 
 
 def _checkpoint(folder: RunFolder, recipe: Recipe, model: Transformer, rows: torch.Tensor, step: int) -> None:
-    """Log an evaluation and save the weights. Resuming comes after, so that a kill between repeats this and loses nothing."""
+    """Log an evaluation, save the weights. What resumes is saved after: a kill between repeats this."""
     tokens_seen = step * recipe.tokens_per_step
     folder.append_log({"step": step, "tokens_seen": tokens_seen, **_evaluate(model, rows)})
     folder.add_checkpoint(step, tokens_seen, {name: tensor.numpy() for name, tensor in model.state_dict().items()})
@@ -242,7 +242,9 @@ def _progress_bar(show: bool) -> Progress:
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
-        TextColumn("step {task.completed}/{task.total}  loss {task.fields[loss]:.3f}  {task.fields[rate]:,.0f} tokens/s"),
+        TextColumn(
+            "step {task.completed}/{task.total}  loss {task.fields[loss]:.3f}  {task.fields[rate]:,.0f} tokens/s"
+        ),
         TimeRemainingColumn(),
         disable=not show,
     )

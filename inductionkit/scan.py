@@ -25,7 +25,7 @@ from .runs import Run
 from .store import GrowingStore
 
 N_PREVIOUS_TOKEN_SEQUENCES = 8
-MAX_BATCH_TOKENS = 8192
+MAX_BATCH_TOKENS = 2048  # small enough that attention patterns stay in the cache of a CPU
 
 
 def scan_heads(
@@ -60,7 +60,8 @@ def scan_run(
 ) -> xr.Dataset:
     """Scan the checkpoints of a run: a history (step, layer, head, …), see `inductionkit.history`.
 
-    Per checkpoint: the head scores, the loss by position on the same `n_evaluation` held-out examples,
+    Per checkpoint: the head scores, the loss by position on the same `n_evaluation` held-out examples
+    (taken evenly from the held-out text),
     the in-context-learning score, and the attention patterns on `texts` (token ids by name; default:
     repeated random tokens and the beginning of a held-out example).
 
@@ -70,7 +71,7 @@ def scan_run(
     """
     standing = build_model(run.model)
     lens = Lens(standing)
-    evaluation = torch.from_numpy(run.held_out()[:n_evaluation].astype(np.int64))
+    evaluation = torch.from_numpy(_spread(run.held_out(), n_evaluation).astype(np.int64))
     texts = _texts(run, lens, prompts, texts, evaluation)
     icl = icl_settings(lens.n_ctx)
     settings = {
@@ -178,6 +179,11 @@ def _patterns(lens: Lens, texts: Mapping[str, Sequence[int]]) -> np.ndarray:
         levels = (torch.stack(seen).float() / PATTERN_SCALE).round().to(torch.uint8)
         quantised[:, :, i, : len(tokens), : len(tokens)] = levels.cpu().numpy()
     return quantised
+
+
+def _spread(examples: np.ndarray, n: int) -> np.ndarray:
+    """`n` examples taken evenly: neighbours come from the same document, and one document must not dominate."""
+    return examples[:: max(1, len(examples) // n)][:n]
 
 
 def _texts(

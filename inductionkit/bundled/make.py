@@ -17,7 +17,7 @@ CHOSEN = {
     "one-layer": (0, 3.0, 5.5, 7.5, 16.0),
 }
 N_HELD_OUT = 256
-N_EVALUATION = 384
+N_EVALUATION = N_HELD_OUT
 
 
 def make(runs: Path, out: Path) -> None:

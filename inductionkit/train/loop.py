@@ -17,8 +17,9 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from tokenizers import Tokenizer
 
 from .. import corpora
+from ..atomic import write_atomically
 from ..errors import RecipeError, RunError
-from ..run_folder import RunFolder, write_atomically
+from ..run_folder import RunFolder
 from .model import Transformer, next_token_loss
 from .muon import Muon
 from .recipe import CorpusSpec, OptimiserSpec, Recipe

@@ -7,9 +7,7 @@ import gzip
 import hashlib
 import html
 import json
-import os
 import re
-import tempfile
 from pathlib import Path
 
 STATIC = Path(__file__).parent / "static"
@@ -59,22 +57,6 @@ def render_page(title: str, state: dict[str, object], data: bytes, script: str) 
         script=script,
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii"),
     )
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write `text` beside `path` and move it there, so that nobody sees half a file."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-        # mkstemp makes files that only the owner may read; a saved page gets what open() would give.
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(name, 0o666 & ~umask)
-        os.replace(name, path)
-    except BaseException:
-        os.unlink(name)
-        raise
 
 
 def _json_text(value: object) -> str:

@@ -10,8 +10,9 @@ import anywidget
 import traitlets
 import xarray as xr
 
+from ..atomic import write_atomically
 from ..errors import HistoryError
-from ._page import read_bundle, render_page, write_atomically
+from ._page import read_bundle, render_page
 from ._phase_data import head_labels, phase_payload, strongest_head, text_names, window_tokens
 
 
@@ -23,7 +24,7 @@ class PhaseExplorer(anywidget.AnyWidget):
     attention pattern of the chosen head on a text. Variables that the history lacks leave their
     view out. Stepping happens in the browser, no kernel is asked.
 
-    Curves that move together do not show that one causes the other: see `ablate` for that.
+    Curves that move together do not show that one causes the other; that takes ablations.
 
     Parameters
     ----------
@@ -74,7 +75,7 @@ class PhaseExplorer(anywidget.AnyWidget):
         path = Path(path)
         state = {"_header": self._header, "step": self.step, "head": self.head, "text": self.text}
         title = " · ".join(part for part in (str(self._header["model"]), "phase explorer") if part)
-        write_atomically(path, render_page(title, state, self._data, self._esm))
+        write_atomically(path, render_page(title, state, self._data, self._esm).encode())
         return path
 
     @traitlets.validate("step")

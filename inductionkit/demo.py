@@ -27,8 +27,8 @@ def run_demo(out: Path, console: Console) -> None:
 
     console.print(_progress_table(history))
     heads = induction_heads(history.isel(step=-1))
-    console.print("\nInduction heads at the last checkpoint (prefix matching and copying both at least 0.3):")
-    console.print(heads.round(2).to_string())
+    console.print("\nInduction heads at the last checkpoint (prefix matching at least 0.3, copying at least -0.5):")
+    console.print(heads[["prefix_matching", "copying", "logit_lift"]].round(2).to_string())
     phase, no_phase = find_phase_change(history), find_phase_change(control_history)
     console.print(f"\n{phase!r}")
     console.print(f"\nThe one-layer control: {no_phase!r}")
@@ -57,5 +57,5 @@ def _progress_table(history: xr.Dataset) -> Table:
 
 
 def _best(score: xr.DataArray) -> str:
-    layer, head = np.unravel_index(int(score.argmax()), score.shape)
+    layer, head = np.unravel_index(int(score.values.argmax()), score.shape)
     return f"{float(score.max()):.3f} ({layer}.{head})"

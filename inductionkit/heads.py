@@ -9,12 +9,15 @@ from .errors import HistoryError
 from .history import HEAD_SCORES
 
 
-def induction_heads(scores: xr.Dataset, min_prefix_matching: float = 0.3, min_copying: float = 0.3) -> pd.DataFrame:
+def induction_heads(scores: xr.Dataset, min_prefix_matching: float = 0.3, min_copying: float = -0.5) -> pd.DataFrame:
     """The heads that meet both properties of an induction head (O22), strongest prefix matching first.
 
     `scores` is what `scan_heads` gives, or one step of a history (`history.isel(step=-1)`). A row a
     head, indexed by (layer, head), a column a score. The thresholds are choices, not definitions:
     scores form a continuum, and a head may induce on random tokens and do something else on text.
+    On 25 tokens a head that prefers none of them has a copying score of 4/26 - 1 = -0.85; at -0.5 the
+    attended token is raised four times as much as each other one, at 0 twelve times. How far up a head
+    can come is bounded by its width: an OV circuit of rank `d_head` cannot tell all tokens apart.
 
     Raises HistoryError if `scores` has a step dimension or lacks prefix_matching or copying.
     """

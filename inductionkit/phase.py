@@ -12,10 +12,10 @@ from .history import validate
 
 @dataclass(frozen=True)
 class PhaseCriteria:
-    """What counts as a phase change; the defaults were fixed before any run was looked at.
+    """What counts as a phase change.
 
-    `min_rise`: least rise of the best head's prefix matching. `onset` and `end`: shares of that rise
-    at which the window starts and ends (the last fifth is left to slow sharpening). `min_icl_gain`:
+    `min_rise`: least rise of the best head's prefix matching. `onset` and `end`: shares of a rise at
+    which its window starts and ends (the last fifth is left to slow sharpening). `min_icl_gain`:
     least improvement of the in-context-learning score inside the window, in nats. `min_bump`: least
     distance of the loss above its convex envelope, in nats.
     """
@@ -77,12 +77,16 @@ def find_phase_change(history: xr.Dataset, criteria: PhaseCriteria = PhaseCriter
     The rule, against the log of the tokens seen and with linear interpolation between checkpoints:
 
     1. Take the largest `prefix_matching` over heads at each checkpoint. Its rise is its maximum less
-       its least value before that. Below `min_rise` there is no window.
-    2. The window runs from where it last passes `onset` of the rise before reaching half of it, to
-       where it first reaches `end` of it after.
+       its least value before that. Below `min_rise` there is no window. Heads form from where it last
+       passes `onset` of the rise before reaching half of it, to where it first reaches `end` of it.
+    2. In-context learning is acquired over the stretch that the same rule gives for `-icl_score`, if
+       its rise is at least `min_icl_gain`. The window covers heads forming and, where the two stretches
+       overlap, in-context learning being acquired until its end.
     3. There is a phase change if, besides, `icl_score` improves by at least `min_icl_gain` inside
        the window, and the loss stands at least `min_bump` above its lower convex envelope somewhere
        in a stretch that overlaps the window (the bump: a loss curve of steady learning is convex).
+       The beginning is left out, until the loss has made half of its whole fall: every loss curve
+       starts flat in log tokens.
 
     Co-occurrence is no proof that the heads cause the learning: that takes ablations.
 
@@ -100,11 +104,14 @@ def find_phase_change(history: xr.Dataset, criteria: PhaseCriteria = PhaseCriter
     bump_tokens = None if bump is None else (float(np.exp(bump[0])), float(np.exp(bump[1])))
 
     best = np.nanmax(per_head, axis=(1, 2))
-    window = rise_window(log_tokens, best, criteria)
+    window = rise_window(log_tokens, best, criteria.min_rise, criteria)
     if window is None:
         reason = f"no head's prefix matching rises by {criteria.min_rise} (highest {best.max():.3f})"
         return PhaseChange(False, (reason,), criteria, bump_tokens=bump_tokens, bump_nats=bump_nats)
 
+    learning = rise_window(log_tokens, -icl, criteria.min_icl_gain, criteria)
+    if learning is not None and learning[0] <= window[1]:
+        window = window[0], max(window[1], learning[1])
     start, end = window
     before, after = np.interp(window, log_tokens, icl)
     gain_inside = before - after
@@ -143,12 +150,14 @@ def find_phase_change(history: xr.Dataset, criteria: PhaseCriteria = PhaseCriter
     )
 
 
-def rise_window(log_tokens: np.ndarray, series: np.ndarray, criteria: PhaseCriteria) -> tuple[float, float] | None:
-    """From where to where (log tokens) a series rises, by step 1 and 2 of `find_phase_change`; None without a rise."""
+def rise_window(
+    log_tokens: np.ndarray, series: np.ndarray, min_rise: float, criteria: PhaseCriteria
+) -> tuple[float, float] | None:
+    """From where to where (log tokens) a series rises, by step 1 of `find_phase_change`; None below `min_rise`."""
     top = int(np.argmax(series))
     low = series[: top + 1].min()
     rise = series[top] - low
-    if not rise >= criteria.min_rise:
+    if not rise >= min_rise:
         return None
     half = int(np.argmax(series >= low + 0.5 * rise))
     below = np.flatnonzero(series[:half] <= low + criteria.onset * rise)
@@ -171,6 +180,8 @@ def convex_envelope(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 def _bump(log_tokens: np.ndarray, loss: np.ndarray) -> tuple[tuple[float, float] | None, float]:
     """The stretch around the largest distance of the loss above its convex envelope, and that distance."""
+    past_beginning = slice(int(np.argmax(loss <= (loss[0] + loss.min()) / 2)), None)
+    log_tokens, loss = log_tokens[past_beginning], loss[past_beginning]
     distance = loss - convex_envelope(log_tokens, loss)
     peak = int(np.argmax(distance))
     if distance[peak] <= 1e-9:

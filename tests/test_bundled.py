@@ -30,9 +30,9 @@ def test_no_head_matches_prefixes_at_the_start(two):
 
 def test_induction_heads_are_there_at_the_end(two):
     end = two.isel(step=-1)
-    heads = induction_heads(end, min_prefix_matching=0.45, min_copying=0.3)
+    heads = induction_heads(end, min_prefix_matching=0.45)
     assert len(heads) and set(heads.index.get_level_values("layer")) == {1}
-    layer, _ = np.unravel_index(int(end["previous_token"].argmax()), end["previous_token"].shape)
+    layer, _ = np.unravel_index(int(end["previous_token"].values.argmax()), end["previous_token"].shape)
     assert layer == 0
 
 

@@ -39,7 +39,8 @@ def test_a_history_follows_the_schema(history, run):
 def test_it_agrees_with_scanning_one_model(history, run):
     import torch
 
-    text = torch.from_numpy(run.held_out()[:8].astype(np.int64))
+    held_out = run.held_out()
+    text = torch.from_numpy(held_out[:: len(held_out) // 8][:8].astype(np.int64))
     model = run.load_model(40)
     scores = scan_heads(model, text=text)
     for name in HEAD_SCORES:
@@ -139,7 +140,7 @@ def test_induction_heads_meet_both_properties():
     assert heads.index.tolist() == [(1, 0), (1, 1)]
     assert induction_heads(at_end, min_prefix_matching=0.8).index.tolist() == [(1, 0)]
     assert induction_heads(synthetic_history().isel(step=0)).empty
-    only_matching = at_end.assign(copying=at_end["copying"] * 0)
+    only_matching = at_end.assign(copying=at_end["copying"] * 0 + 4 / 26 - 1)
     assert induction_heads(only_matching).empty
     with pytest.raises(HistoryError, match="choose one step"):
         induction_heads(synthetic_history())

@@ -2,16 +2,20 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lab lint browser bundle clean
+.PHONY: demo test lab notebooks lint browser bundle clean
 
 demo: .venv/installed
 	$(BIN)/inductionkit demo --out out
 
 test: .venv/installed browser
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --nbval --nbval-cell-timeout=300
 
 lab: .venv/installed
 	$(BIN)/jupyter lab examples/01_watch_induction_heads_form.ipynb
+
+# Run the tutorials and keep what they print; the tests compare it.
+notebooks: .venv/installed
+	$(BIN)/jupyter nbconvert --to notebook --execute --inplace --ExecutePreprocessor.store_widget_state=False examples/*.ipynb
 
 lint: .venv/installed
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .

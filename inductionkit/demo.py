@@ -15,15 +15,17 @@ from .runs import open_run
 from .scan import scan_run
 from .widgets import PhaseExplorer
 
+N_EVALUATION = 64  # held-out examples per checkpoint: enough to see the change, within half a minute
+
 
 def run_demo(out: Path, console: Console) -> None:
     """Scan both bundled runs into `out`, print what was found, write `out/phase.html`."""
     out.mkdir(parents=True, exist_ok=True)
     run, control = open_run("bundled"), open_run("bundled:one-layer")
     console.print(f"[bold]{run!r}[/]")
-    history = scan_run(run, store=out / "two-layer.zarr")
+    history = scan_run(run, store=out / "two-layer.zarr", n_evaluation=N_EVALUATION)
     console.print(f"[bold]{control!r}[/]")
-    control_history = scan_run(control, store=out / "one-layer.zarr")
+    control_history = scan_run(control, store=out / "one-layer.zarr", n_evaluation=N_EVALUATION)
 
     console.print(_progress_table(history))
     heads = induction_heads(history.isel(step=-1))

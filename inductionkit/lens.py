@@ -104,9 +104,11 @@ class Lens:
         self._check_tokens(tokens)
         tokens = tokens.to(self.device)
         with self._evaluating():
-            logits = self.model(tokens, return_type="logits")[:, :-1]
-        losses = F.cross_entropy(logits.flatten(0, 1).float(), tokens[:, 1:].flatten(), reduction="none")
-        return losses.unflatten(0, (len(tokens), -1))
+            logits = self.model(tokens, return_type="logits")
+        # The last position predicts nothing that is known; leaving it in spares a copy of all logits.
+        targets = torch.cat([tokens[:, 1:], tokens[:, :1]], dim=1)
+        losses = F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), reduction="none")
+        return losses.unflatten(0, tuple(tokens.shape))[:, :-1]
 
     def _per_query_head(self, values: Tensor) -> Values:
         """Values for each query head: with grouped queries, those of its group."""

@@ -138,7 +138,7 @@ def _tokens(history: xr.Dataset, text: int, n_tokens: int) -> list[str]:
     if "token" not in history:
         return [str(position) for position in range(n_tokens)]
     tokens = history["token"].values[text].tolist()
-    while tokens and not isinstance(tokens[-1], str):
+    while tokens and (not isinstance(tokens[-1], str) or not tokens[-1]):
         tokens.pop()
     return [token if isinstance(token, str) else "" for token in tokens]
 

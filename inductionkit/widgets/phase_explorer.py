@@ -78,6 +78,10 @@ class PhaseExplorer(anywidget.AnyWidget):
         write_atomically(path, render_page(title, state, self._data, self._esm).encode())
         return path
 
+    def __repr__(self) -> str:
+        model, n_heads = self._header["model"], len(self._layers) * len(self._heads)
+        return f"PhaseExplorer({model}: {len(self._steps)} checkpoints, {n_heads} heads)"
+
     @traitlets.validate("step")
     def _check_step(self, proposal: traitlets.Bunch) -> int:
         step = proposal["value"]

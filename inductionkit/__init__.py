@@ -5,7 +5,6 @@ neither torch nor transformers.
 """
 
 from importlib import import_module as _import_module
-from importlib.metadata import version as _version
 
 _HOME = {
     "InductionKitError": "errors",
@@ -23,10 +22,11 @@ _HOME = {
 }
 
 __all__ = sorted(_HOME)
-__version__ = _version("inductionkit")
 
 
 def __getattr__(name: str) -> object:
+    if name == "__version__":  # reading package metadata takes longer than all else here
+        return _import_module("importlib.metadata").version(__name__)
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(_import_module(f".{_HOME[name]}", __name__), name)

@@ -7,6 +7,7 @@ checkpoint whole or not at all.
 
 from __future__ import annotations
 
+import json
 import tempfile
 import zipfile
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from .errors import HistoryError
 
 SCHEMA_VERSION = 1
 PATTERN_SCALE = 1 / 255
+_METADATA_FILES = (".zarray", ".zmetadata", "zarr.json")
 PER_HEAD = ("step", "layer", "head")
 
 
@@ -129,6 +131,7 @@ def open_history(path: str | Path) -> xr.Dataset:
     path = Path(path)
     if not path.exists():
         raise HistoryError(f"there is no history at {path}; make one with scan_run(run, store={str(path)!r})")
+    refuse_pickle(path)
     try:
         with zarr.storage.ZipStore(path) if path.is_file() else zarr.storage.LocalStore(path) as store:
             stored = xr.open_zarr(store, mask_and_scale=False).load()
@@ -145,6 +148,31 @@ def open_history(path: str | Path) -> xr.Dataset:
     for variable in stored.variables.values():
         variable.encoding = {}
     return validate(stored)
+
+
+def refuse_pickle(path: Path) -> None:
+    """Raise HistoryError if a Zarr store's metadata asks for the pickle codec: reading it could run code."""
+    if path.is_file():
+        if not zipfile.is_zipfile(path):
+            raise HistoryError(f"{path} is not a Zarr store that can be read: neither a folder nor a zip file")
+        with zipfile.ZipFile(path) as archive:
+            documents = [archive.read(name) for name in archive.namelist() if name.rsplit("/")[-1] in _METADATA_FILES]
+    else:
+        documents = [file.read_bytes() for file in path.rglob("*") if file.name in _METADATA_FILES]
+    for document in documents:
+        try:
+            asks = _asks_for_pickle(json.loads(document))
+        except ValueError as error:
+            raise HistoryError(f"{path} is not a Zarr store that can be read: {error}") from None
+        if asks:
+            raise HistoryError(f"{path} holds pickled objects, which are not read from files: they can run code")
+
+
+def _asks_for_pickle(document: object) -> bool:
+    if isinstance(document, dict):
+        names = (document.get("id"), document.get("name"))
+        return any("pickle" in str(name) for name in names) or any(map(_asks_for_pickle, document.values()))
+    return isinstance(document, list) and any(map(_asks_for_pickle, document))
 
 
 def save_history(history: xr.Dataset, path: str | Path) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 import xarray as xr
 
 from .errors import HistoryError
-from .history import open_history
+from .history import open_history, refuse_pickle
 
 
 class GrowingStore:
@@ -57,6 +57,7 @@ class GrowingStore:
         return open_history(self.path)
 
     def _read(self) -> xr.Dataset:
+        refuse_pickle(self.path)
         try:
             stored = xr.open_zarr(str(self.path), mask_and_scale=False)
             stored["scanned"].load()

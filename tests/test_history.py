@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -108,6 +110,20 @@ def test_stores_that_are_none(tmp_path, run):
     with pytest.raises(HistoryError, match="not a history of inductionkit"):
         open_history(tmp_path / "other.zarr")
     shutil.rmtree(tmp_path / "other.zarr")
+
+
+@pytest.mark.parametrize("zipped", [False, True])
+def test_pickled_objects_are_refused_unread(tmp_path, zipped):
+    """Zarr's format 2 can name the pickle codec; opening a stranger's history must not get as far as its chunks."""
+    path = tmp_path / "hostile.zarr"
+    synthetic_history(n_steps=4).to_zarr(path, zarr_format=2, consolidated=False)
+    array = json.loads((path / "loss" / ".zarray").read_text())
+    array |= {"dtype": "|O", "filters": [{"id": "pickle", "protocol": 5}]}
+    (path / "loss" / ".zarray").write_text(json.dumps(array).replace("pickle", "\\u0070ickle"))
+    if zipped:
+        path = Path(shutil.make_archive(str(tmp_path / "hostile"), "zip", path))
+    with pytest.raises(HistoryError, match="pickled objects"):
+        open_history(path)
 
 
 def test_validation_names_what_is_wrong():

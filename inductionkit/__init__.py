@@ -18,7 +18,6 @@ _HOME = {
     "open_run": "runs",
     "scan_heads": "scan",
     "scan_run": "scan",
-    "train": "train",
 }
 
 __all__ = sorted(_HOME)

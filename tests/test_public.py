@@ -33,7 +33,7 @@ def test_from_history_to_explorer_without_torch():
 def test_exported_names():
     assert ik.__all__ == [
         "InductionKitError", "PhaseChange", "PhaseExplorer", "example_history", "find_phase_change", "icl_score",
-        "induction_heads", "open_history", "open_run", "scan_heads", "scan_run", "train",
+        "induction_heads", "open_history", "open_run", "scan_heads", "scan_run",
     ]  # fmt: skip
     for name in ik.__all__:
         assert getattr(ik, name).__doc__, f"{name} has no docstring"

@@ -178,3 +178,13 @@ def test_corpora(text_folder, tmp_path):
 def test_model_config_reports_what_is_wrong():
     with pytest.raises(RecipeError, match="n_heads=0"):
         ModelConfig(n_layers=1, n_heads=0)
+
+
+def test_a_hugging_face_data_set_is_read_from_its_real_layout(tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    rows = [json.dumps({"text": f"document {i}", "source": "made up"}) for i in range(5)]
+    (tmp_path / "train.jsonl").write_text("\n".join(rows))
+    assert corpora.hugging_face(str(tmp_path)) == [f"document {i}" for i in range(5)]
+    assert corpora.hugging_face(str(tmp_path), column="source", n_documents=2) == ["made up"] * 2
+    with pytest.raises(RecipeError, match=r"column='body' is not in .*; it has text, source"):
+        corpora.hugging_face(str(tmp_path), column="body")

@@ -36,8 +36,16 @@ def train(recipe: Recipe, out: str | Path, progress: bool = True, n_threads: int
     A run continues bit for bit as if it had never stopped, given the same machine, versions and
     `n_threads`. Raises RunError if `out` holds a run of another recipe or another corpus.
     """
+    n_threads_before = torch.get_num_threads()
     torch.set_num_threads(n_threads)
-    folder, stream = _open_or_create(recipe, Path(out))
+    try:
+        return _train(recipe, Path(out), progress)
+    finally:
+        torch.set_num_threads(n_threads_before)
+
+
+def _train(recipe: Recipe, out: Path, progress: bool) -> RunFolder:
+    folder, stream = _open_or_create(recipe, out)
     model = Transformer(recipe.model, recipe.seed)
     optimisers = _optimisers(model, recipe.optimiser)
     step, losses = _resume(folder, model, optimisers)

@@ -61,9 +61,8 @@ def scan_run(
     """Scan the checkpoints of a run: a history (step, layer, head, …), see `inductionkit.history`.
 
     Per checkpoint: the head scores, the loss by position on the same `n_evaluation` held-out examples
-    (taken evenly from the held-out text),
-    the in-context-learning score, and the attention patterns on `texts` (token ids by name; default:
-    repeated random tokens and the beginning of a held-out example).
+    (taken evenly from the held-out text), the in-context-learning score, and the attention patterns on
+    `texts` (token ids by name; default: repeated random tokens and the beginning of a held-out example).
 
     With a `store` (a Zarr folder), results are kept as they come and a scan that was interrupted goes
     on where it was. Raises HistoryError if the store holds a scan with other settings, RunError or

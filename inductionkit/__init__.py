@@ -16,7 +16,7 @@ _HOME = {
     "induction_heads": "heads",
     "open_history": "history",
     "open_run": "runs",
-    "scan_heads": "scan",
+    "scan_heads": "head_scan",
     "scan_run": "scan",
 }
 

@@ -7,10 +7,10 @@ checkpoint whole or not at all.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import tempfile
 import zipfile
-from dataclasses import dataclass
 from importlib.resources import as_file, files
 from pathlib import Path
 
@@ -26,7 +26,7 @@ _METADATA_FILES = (".zarray", ".zmetadata", "zarr.json")
 PER_HEAD = ("step", "layer", "head")
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Variable:
     dims: tuple[str, ...]
     dtype: str
@@ -55,6 +55,19 @@ VARIABLES = {
     "duplicate_token": Variable(
         PER_HEAD, "float32", "1", "attention to earlier copies of the token, on repeated random tokens", "E21"
     ),
+    "ov_copying": Variable(PER_HEAD, "float32", "1", "share of positive eigenvalues of the OV circuit, -1 to 1", "E21"),
+    "qk_trace": Variable(
+        PER_HEAD, "float32", "1", "K-composition with previous-token heads to match the same token", "O22, eq. 4"
+    ),
+    "k_composition": Variable(
+        PER_HEAD, "float32", "1", "strongest K-composition with an earlier head, less the random baseline", "E21"
+    ),
+    "q_composition": Variable(
+        PER_HEAD, "float32", "1", "strongest Q-composition with an earlier head, less the random baseline", "E21"
+    ),
+    "v_composition": Variable(
+        PER_HEAD, "float32", "1", "strongest V-composition with an earlier head, less the random baseline", "E21"
+    ),
     "loss": Variable(("step",), "float32", "nats/token", "mean loss on held-out text"),
     "loss_by_position": Variable(
         ("step", "position"),
@@ -79,6 +92,13 @@ VARIABLES = {
 }
 
 HEAD_SCORES = tuple(name for name, variable in VARIABLES.items() if variable.dims == PER_HEAD)
+
+VARIABLES |= {
+    f"{name}_null": dataclasses.replace(
+        VARIABLES[name], dims=("null", "layer", "head"), long_name=f"{name} on models whose matrices are drawn anew"
+    )
+    for name in HEAD_SCORES
+}
 
 
 def labelled(values: dict[str, np.ndarray], coords: dict[str, object], attrs: dict[str, object]) -> xr.Dataset:

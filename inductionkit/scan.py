@@ -1,25 +1,22 @@
-"""Scanning: the scores of every head of a model, and of a run checkpoint by checkpoint."""
+"""Scanning a run: scores, losses and patterns, checkpoint by checkpoint."""
 
 from __future__ import annotations
 
 import dataclasses
-import importlib.metadata
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 import xarray as xr
-from jaxtyping import Int
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import Tensor
 
-from . import scores as head_scores
 from .errors import HistoryError
-from .history import HEAD_SCORES, PATTERN_SCALE, labelled
+from .head_scan import DEFAULT_SCORES, ScoreSettings, null_scores, score_heads
+from .history import PATTERN_SCALE, labelled
 from .lens import Lens, build_model, load_weights
+from .progress import progress_bar
 from .prompts import PromptSettings, repeated_random_tokens
 from .runs import Run
 from .store import GrowingStore
@@ -28,34 +25,14 @@ N_PREVIOUS_TOKEN_SEQUENCES = 8
 MAX_BATCH_TOKENS = 2048  # small enough that attention patterns stay in the cache of a CPU
 
 
-def scan_heads(
-    model: Any, text: Int[Tensor, "sequence position"] | None = None, prompts: PromptSettings = PromptSettings()
-) -> xr.Dataset:
-    """Score every attention head of a model: a Dataset (layer, head), a variable per score.
-
-    `prefix_matching`, `copying`, `logit_lift` and `duplicate_token` come from one pass over repeated
-    random tokens, `previous_token` from a pass over `text`, tokens of the training distribution; it is
-    NaN without. A high prefix-matching score on random tokens does not show what a head does on text.
-
-    Raises ModelError if the model cannot be scored, its weights are not finite or the prompts do not fit.
-
-    >>> from inductionkit.testing import perfect_induction_model
-    >>> scores = scan_heads(perfect_induction_model())
-    >>> round(float(scores.prefix_matching.sel(layer=1, head=0)), 4)
-    1.0
-    """
-    lens = Lens(model)
-    lens.check_finite()
-    coords = {"layer": np.arange(lens.n_layers), "head": np.arange(lens.n_heads)}
-    return labelled(_head_scores(lens, text, prompts), coords, _about(prompts))
-
-
 def scan_run(
     run: Run,
     store: str | Path | None = None,
     texts: Mapping[str, Sequence[int]] | None = None,
     prompts: PromptSettings = PromptSettings(),
     n_evaluation: int = 128,
+    scores: Sequence[str] = DEFAULT_SCORES,
+    n_nulls: int = 1,
     progress: bool = True,
 ) -> xr.Dataset:
     """Scan the checkpoints of a run: a history (step, layer, head, …), see `inductionkit.history`.
@@ -63,6 +40,9 @@ def scan_run(
     Per checkpoint: the head scores, the loss by position on the same `n_evaluation` held-out examples
     (taken evenly from the held-out text), the in-context-learning score, and the attention patterns on
     `texts` (token ids by name; default: repeated random tokens and the beginning of a held-out example).
+
+    `scores` are named as in `scan_heads`. Their null distributions are those of `n_nulls` models with the
+    matrices of the last checkpoint drawn anew.
 
     With a `store` (a Zarr folder), results are kept as they come and a scan that was interrupted goes
     on where it was. Raises HistoryError if the store holds a scan with other settings, RunError or
@@ -73,19 +53,25 @@ def scan_run(
     evaluation = torch.from_numpy(_spread(run.held_out(), n_evaluation).astype(np.int64))
     texts = _texts(run, lens, prompts, texts, evaluation)
     icl = icl_settings(lens.n_ctx)
+    asked = ScoreSettings(scores, prompts=prompts)
     settings = {
-        **_about(prompts),
+        **asked.about(),
+        "scores": " ".join(asked.names),
+        "n_nulls": n_nulls,
         **icl,
         "model": run.name,
         "fingerprints": json.dumps(dict(run.fingerprints), sort_keys=True),
         "n_evaluation": len(evaluation),
         "texts": json.dumps({name: list(tokens) for name, tokens in texts.items()}),
     }
-    template = _template(run, lens, texts)
+    template = _template(run, lens, texts, asked.names)
+    if store is None or not Path(store).exists():
+        load_weights(standing, run.checkpoints[-1].read())
+        template = template.merge(_nulls(lens, asked, n_nulls, evaluation))
     growing = None if store is None else GrowingStore(store, template, settings)
     missing = run.steps if growing is None else growing.missing_steps()
     results = {}
-    with _progress_bar(progress) as bar:
+    with progress_bar(progress) as bar:
         task = bar.add_task(
             f"scanning {run.name}", total=len(run.steps), completed=len(run.steps) - len(missing), at=""
         )
@@ -93,8 +79,7 @@ def scan_run(
             checkpoint = run.checkpoint(step)
             bar.update(task, at=f"step {step:,}")
             load_weights(standing, checkpoint.read())
-            lens.check_finite()
-            result = _scan_checkpoint(lens, evaluation, texts, prompts, icl)
+            result = _scan_checkpoint(lens, asked, evaluation, texts, icl)
             if growing is None:
                 results[step] = result
             else:
@@ -128,35 +113,10 @@ def icl_score(loss_by_position: np.ndarray, icl_early: int, icl_late: int, icl_h
     return around(icl_late) - around(icl_early)
 
 
-def _head_scores(lens: Lens, text: Tensor | None, prompts: PromptSettings) -> dict[str, np.ndarray]:
-    """All scores (layer, head) from one pass over repeated random tokens and one over text."""
-    bos = lens.bos
-    tokens = repeated_random_tokens(lens.d_vocab, bos, prompts).to(lens.device)
-    first = slice(0 if bos is None else 1, (bos is not None) + prompts.n_distinct)
-    found = {name: torch.full((lens.n_layers, lens.n_heads), float("nan")) for name in HEAD_SCORES}
-
-    def score_layer(layer: int, pattern: Tensor, values: Tensor) -> None:
-        lift = lens.ov_lift(layer, values[:, first], tokens[:, first])
-        sample = pattern[:, :, first, first]
-        found["prefix_matching"][layer] = head_scores.prefix_matching(pattern, tokens).cpu()
-        found["duplicate_token"][layer] = head_scores.duplicate_token(pattern, tokens).cpu()
-        found["copying"][layer] = head_scores.copying(sample, lift).cpu()
-        found["logit_lift"][layer] = head_scores.logit_lift(sample, lift).cpu()
-
-    lens.visit_attention(tokens, score_layer)
-    if text is not None:
-
-        def score_layer_on_text(layer: int, pattern: Tensor, values: Tensor) -> None:
-            found["previous_token"][layer] = head_scores.previous_token(pattern).cpu()
-
-        lens.visit_attention(text, score_layer_on_text)
-    return {name: score.numpy() for name, score in found.items()}
-
-
 def _scan_checkpoint(
-    lens: Lens, evaluation: Tensor, texts: Mapping[str, Sequence[int]], prompts: PromptSettings, icl: dict[str, int]
+    lens: Lens, asked: ScoreSettings, evaluation: Tensor, texts: Mapping[str, Sequence[int]], icl: dict[str, int]
 ) -> xr.Dataset:
-    values = _head_scores(lens, evaluation[:N_PREVIOUS_TOKEN_SEQUENCES], prompts)
+    values, _ = score_heads(lens, asked, evaluation[:N_PREVIOUS_TOKEN_SEQUENCES])
     batch = max(1, MAX_BATCH_TOKENS // evaluation.shape[1])
     losses = torch.cat([lens.token_losses(part) for part in evaluation.split(batch)])
     values["loss_by_position"] = losses.mean(0).cpu().numpy()
@@ -164,6 +124,11 @@ def _scan_checkpoint(
     values["icl_score"] = icl_score(values["loss_by_position"], **icl)
     values["pattern"] = _patterns(lens, texts)
     return labelled(values, {}, {})
+
+
+def _nulls(lens: Lens, asked: ScoreSettings, n_nulls: int, evaluation: Tensor) -> xr.Dataset:
+    found = null_scores(lens, asked, n_nulls, evaluation[:N_PREVIOUS_TOKEN_SEQUENCES])
+    return labelled(found, {"null": np.arange(n_nulls)} if n_nulls else {}, {})
 
 
 def _patterns(lens: Lens, texts: Mapping[str, Sequence[int]]) -> np.ndarray:
@@ -200,11 +165,11 @@ def _texts(
     return {name: [int(token) for token in tokens] for name, tokens in texts.items()}
 
 
-def _template(run: Run, lens: Lens, texts: Mapping[str, Sequence[int]]) -> xr.Dataset:
+def _template(run: Run, lens: Lens, texts: Mapping[str, Sequence[int]], names: Sequence[str]) -> xr.Dataset:
     """The history to be, all of it missing but for what does not depend on a checkpoint."""
     n_steps, longest = len(run.steps), max(map(len, texts.values()))
     per_head = (n_steps, lens.n_layers, lens.n_heads)
-    values: dict[str, np.ndarray] = {name: np.full(per_head, np.nan, np.float32) for name in HEAD_SCORES}
+    values: dict[str, np.ndarray] = {name: np.full(per_head, np.nan, np.float32) for name in names}
     values["loss"] = values["icl_score"] = np.full(n_steps, np.nan, np.float32)
     values["loss_by_position"] = np.full((n_steps, lens.n_ctx - 1), np.nan, np.float32)
     values["pattern"] = np.zeros((*per_head, len(texts), longest, longest), np.uint8)
@@ -233,20 +198,3 @@ def _token_strings(run: Run, texts: Mapping[str, Sequence[int]], longest: int) -
         for tokens in texts.values()
     ]
     return np.array(strings)
-
-
-def _about(prompts: PromptSettings) -> dict[str, object]:
-    settings = {f"prompts_{key}": value for key, value in dataclasses.asdict(prompts).items()}
-    return {**settings, "transformer_lens": importlib.metadata.version("transformer-lens")}
-
-
-def _progress_bar(show: bool) -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[at]}"),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        disable=not show,
-    )

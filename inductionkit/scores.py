@@ -1,10 +1,14 @@
-"""Per-head scores: attention patterns and OV terms in, numbers per head out. No model here.
+"""Per-head scores of what a pass shows: attention patterns and OV terms in, numbers per head out. No model here.
 
 Each function takes one layer's heads at once. Definitions and ranges: O22 is Olsson et al. 2022,
-E21 Elhage et al. 2021.
+E21 Elhage et al. 2021. The functions on `Share`s exist because prompts come in batches: a share's
+two sums are added up over the batches and divided once.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -12,6 +16,37 @@ from torch import Tensor
 
 Pattern = Float[Tensor, "sequence head query key"]
 PerHead = Float[Tensor, " head"]
+
+
+class Share(NamedTuple):
+    """`part / whole`, kept as its two sums."""
+
+    part: PerHead
+    whole: PerHead
+
+    def __add__(self, other: Share) -> Share:  # type: ignore[override]
+        return Share(self.part + other.part, self.whole + other.whole)
+
+    @property
+    def value(self) -> PerHead:
+        return self.part / self.whole
+
+
+def attention_to(
+    targets: Bool[Tensor, "stripe sequence query key"],
+) -> Callable[[Pattern], list[Share]]:
+    """For each stripe: attention summed over its targets, averaged over the queries that have one.
+
+    The targets are laid out once for all layers, so that a layer's heads and all stripes are one product.
+    """
+    columns = targets.flatten(2).permute(1, 2, 0).float()
+    n_queries = targets.any(-1).sum(dim=(1, 2))
+
+    def of(pattern: Pattern) -> list[Share]:
+        summed = (pattern.float().flatten(2) @ columns).sum(0)
+        return [Share(part, n.expand_as(part)) for part, n in zip(summed.unbind(1), n_queries)]
+
+    return of
 
 
 def prefix_matching(pattern: Pattern, tokens: Int[Tensor, "sequence query"]) -> PerHead:
@@ -22,18 +57,24 @@ def prefix_matching(pattern: Pattern, tokens: Int[Tensor, "sequence query"]) -> 
     attention to the BOS token counts as a miss. A high value does not show that the head copies what
     it attends to: see `copying`.
     """
-    return _attention_to(followers(tokens), earlier_copies(tokens).any(-1), pattern)
+    return attention_to(followers(tokens)[None])(pattern)[0].value
 
 
 def duplicate_token(pattern: Pattern, tokens: Int[Tensor, "sequence query"]) -> PerHead:
     """Attention to earlier copies of the current token, summed over them, 0 to 1; mean over repeated tokens."""
-    targets = earlier_copies(tokens)
-    return _attention_to(targets, targets.any(-1), pattern)
+    return attention_to(earlier_copies(tokens)[None])(pattern)[0].value
 
 
 def previous_token(pattern: Pattern) -> PerHead:
     """Mean attention from each position to the one before, 0 to 1."""
-    return pattern.float().diagonal(-1, dim1=-2, dim2=-1).mean(dim=(0, 2))
+    return attention_to_previous(pattern).value
+
+
+def attention_to_previous(pattern: Pattern) -> Share:
+    """`previous_token`, summed over positions, and their number."""
+    diagonal = pattern.diagonal(-1, dim1=-2, dim2=-1).float()
+    n_positions = torch.full((pattern.shape[1],), diagonal.shape[0] * diagonal.shape[2], device=pattern.device)
+    return Share(diagonal.sum(dim=(0, 2)), n_positions)
 
 
 def earlier_copies(tokens: Int[Tensor, "sequence query"]) -> Bool[Tensor, "sequence query key"]:
@@ -49,14 +90,6 @@ def followers(tokens: Int[Tensor, "sequence query"]) -> Bool[Tensor, "sequence q
     return after
 
 
-def _attention_to(
-    targets: Bool[Tensor, "sequence query key"], queries: Bool[Tensor, "sequence query"], pattern: Pattern
-) -> PerHead:
-    """Attention summed over `targets`, averaged over `queries` (those that have a target at all)."""
-    summed = torch.einsum("shqk,sqk->hsq", pattern.float(), targets.float())
-    return (summed * queries).sum(dim=(1, 2)) / queries.sum()
-
-
 def copying(
     pattern: Float[Tensor, "sequence head query source"], lift: Float[Tensor, "sequence head source target"]
 ) -> PerHead:
@@ -69,11 +102,23 @@ def copying(
     others -1, and one that raises nothing is undefined (NaN). A high value does not show that the
     head attends anywhere useful: see `prefix_matching`.
     """
+    return copying_of(raised_on_attended(pattern, lift))
+
+
+def raised_on_attended(
+    pattern: Float[Tensor, "sequence head query source"], lift: Float[Tensor, "sequence head source target"]
+) -> Share:
+    """`a / (a + s)` of `copying`."""
     rise = lift.float().relu()
     attention = pattern.float().sum(dim=2)
-    attended = torch.einsum("shj,shjj->h", attention, rise)
-    sample = torch.einsum("shj,shjt->h", attention, rise)
-    return 4 * attended / (attended + sample) - 1
+    attended = (attention * rise.diagonal(dim1=-2, dim2=-1)).sum(dim=(0, 2))
+    sample = (attention * rise.sum(-1)).sum(dim=(0, 2))
+    return Share(attended, attended + sample)
+
+
+def copying_of(attended: Share) -> PerHead:
+    """The share rescaled to -1 to 1."""
+    return 4 * attended.value - 1
 
 
 def logit_lift(
@@ -84,6 +129,15 @@ def logit_lift(
     Mean over queries of `sum_j A[i,j] lift[j,j]`, the attention renormalised over the sample's
     sources (`lift` as in `copying`).
     """
-    attention = pattern.float() / pattern.float().sum(dim=-1, keepdim=True).clamp_min(1e-12)
-    own = lift.float().diagonal(dim1=-2, dim2=-1)
-    return torch.einsum("shij,shj->shi", attention, own).mean(dim=(0, 2))
+    return summed_lift(pattern, lift).value
+
+
+def summed_lift(
+    pattern: Float[Tensor, "sequence head query source"], lift: Float[Tensor, "sequence head source target"]
+) -> Share:
+    """`logit_lift`, summed over queries, and their number."""
+    attention = pattern.float()
+    own = lift.float().diagonal(dim1=-2, dim2=-1)[..., None]
+    per_query = (attention @ own)[..., 0] / attention.sum(dim=-1).clamp_min(1e-12)
+    n_queries = torch.full((pattern.shape[1],), pattern.shape[0] * pattern.shape[2], device=pattern.device)
+    return Share(per_query.sum(dim=(0, 2)), n_queries)

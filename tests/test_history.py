@@ -13,7 +13,8 @@ import xarray as xr
 
 from inductionkit import induction_heads, open_history, open_run, scan_heads, scan_run
 from inductionkit.errors import HistoryError
-from inductionkit.history import HEAD_SCORES, VARIABLES, save_history, validate
+from inductionkit.head_scan import DEFAULT_SCORES
+from inductionkit.history import VARIABLES, save_history, validate
 from inductionkit.lens import Lens
 from inductionkit.prompts import PromptSettings
 from inductionkit.scan import icl_score, icl_settings
@@ -27,7 +28,7 @@ def run(run_path):
 
 @pytest.fixture(scope="module")
 def history(run):
-    return scan_run(run, n_evaluation=8, progress=False)
+    return scan_run(run, n_evaluation=8, scores="all", progress=False)
 
 
 def test_a_history_follows_the_schema(history, run):
@@ -35,7 +36,7 @@ def test_a_history_follows_the_schema(history, run):
     assert history["step"].values.tolist() == run.steps
     assert history.attrs["icl_late"] == round(500 / 512 * 104)
     assert history["prefix_matching"].attrs["units"] == "1"
-    assert all(np.isfinite(history[name]).all() for name in (*HEAD_SCORES, "loss", "icl_score", "loss_by_position"))
+    assert all(np.isfinite(history[name]).all() for name in (*DEFAULT_SCORES, "loss", "icl_score", "loss_by_position"))
 
 
 def test_it_agrees_with_scanning_one_model(history, run):
@@ -45,7 +46,7 @@ def test_it_agrees_with_scanning_one_model(history, run):
     text = torch.from_numpy(held_out[:: len(held_out) // 8][:8].astype(np.int64))
     model = run.load_model(40)
     scores = scan_heads(model, text=text)
-    for name in HEAD_SCORES:
+    for name in DEFAULT_SCORES:
         np.testing.assert_allclose(history[name].sel(step=40), scores[name], atol=1e-6)
     np.testing.assert_allclose(history["loss"].sel(step=40), Lens(model).token_losses(text).mean(), atol=1e-5)
     patterns = []
@@ -56,7 +57,7 @@ def test_it_agrees_with_scanning_one_model(history, run):
 
 
 def test_a_store_holds_the_same(history, run, tmp_path):
-    stored = scan_run(run, store=tmp_path / "scan.zarr", n_evaluation=8, progress=False)
+    stored = scan_run(run, store=tmp_path / "scan.zarr", n_evaluation=8, scores="all", progress=False)
     xr.testing.assert_identical(stored, history)
     xr.testing.assert_identical(open_history(tmp_path / "scan.zarr"), history)
     save_history(history, tmp_path / "scan.zarr.zip")
@@ -74,25 +75,25 @@ def test_an_interrupted_scan_goes_on(history, run, tmp_path, monkeypatch):
 
     monkeypatch.setattr(Lens, "token_losses", failing)
     with pytest.raises(KeyboardInterrupt):
-        scan_run(run, store=store, n_evaluation=8, progress=False)
+        scan_run(run, store=store, n_evaluation=8, scores="all", progress=False)
     assert open_history(store).sizes["step"] == 3
     monkeypatch.undo()
     again = []
     monkeypatch.setattr(Lens, "token_losses", lambda self, t: again.append(1) or original(self, t))
-    xr.testing.assert_identical(scan_run(run, store=store, n_evaluation=8, progress=False), history)
+    xr.testing.assert_identical(scan_run(run, store=store, n_evaluation=8, scores="all", progress=False), history)
     assert len(again) == len(run.steps) - 3
 
 
 def test_other_settings_do_not_mix(history, run, tmp_path):
     store = tmp_path / "scan.zarr"
-    scan_run(run, store=store, n_evaluation=8, progress=False)
+    scan_run(run, store=store, n_evaluation=8, scores="all", progress=False)
     with pytest.raises(HistoryError, match="n_evaluation: stored 8, now 4"):
         scan_run(run, store=store, n_evaluation=4, progress=False)
     with pytest.raises(HistoryError, match="prompts_seed: stored 0, now 1"):
         scan_run(run, store=store, n_evaluation=8, prompts=PromptSettings(seed=1), progress=False)
     other = dataclasses.replace(run, name="other")
     with pytest.raises(HistoryError, match="model: stored 'tiny', now 'other'"):
-        scan_run(other, store=store, n_evaluation=8, progress=False)
+        scan_run(other, store=store, n_evaluation=8, scores="all", progress=False)
 
 
 def test_a_text_longer_than_the_context(run):

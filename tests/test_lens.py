@@ -11,9 +11,9 @@ import torch
 from conftest import random_model
 
 from inductionkit.errors import ModelError
+from inductionkit.head_scan import scan_heads
 from inductionkit.lens import Lens, load_weights
 from inductionkit.prompts import PromptSettings, repeated_random_tokens
-from inductionkit.scan import scan_heads
 
 TOKENS = torch.randint(0, 60, (2, 30), generator=torch.Generator().manual_seed(1))
 
@@ -84,7 +84,7 @@ def test_repeated_random_tokens():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: Lens(torch.nn.Linear(2, 2)), "Linear is not a TransformerLens model"),
+        (lambda: Lens(torch.nn.Linear(2, 2)), "Linear is not a model that can be scored"),
         (lambda: scan_heads(random_model(d_vocab=20)), "leaves 19 to draw from, fewer than n_distinct=25"),
         (lambda: scan_heads(random_model(n_ctx=64)), "prompts of 101 tokens do not fit the model's context of 64"),
         (lambda: scan_heads(random_model(), text=torch.zeros(1, 129, dtype=torch.long)), "129 tokens do not fit"),

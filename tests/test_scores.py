@@ -11,9 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from inductionkit import scores
-from inductionkit.history import HEAD_SCORES
+from inductionkit.head_scan import DEFAULT_SCORES, scan_heads
 from inductionkit.prompts import PromptSettings, repeated_random_tokens
-from inductionkit.scan import scan_heads
 from inductionkit.testing import perfect_induction_model
 
 TEXT = torch.randint(0, 60, (3, 40), generator=torch.Generator().manual_seed(5))
@@ -47,7 +46,7 @@ def test_fast_scores_equal_the_slow_ones(seed):
     settings_ = PromptSettings(n_sequences=2, n_distinct=12, n_repeats=3, seed=seed)
     fast = scan_heads(model, text=TEXT, prompts=settings_)
     tokens = repeated_random_tokens(SHAPE["d_vocab"], 0, settings_).numpy()
-    slow = {name: np.zeros((2, 3)) for name in HEAD_SCORES}
+    slow = {name: np.zeros((2, 3)) for name in DEFAULT_SCORES}
     runs = [slow_scores.run(state, row, 3) for row in tokens]
     texts = [slow_scores.run(state, row, 3) for row in TEXT.numpy()]
     for layer in range(2):
@@ -66,7 +65,7 @@ def test_fast_scores_equal_the_slow_ones(seed):
             attended, sample = sum(t[0] for t in terms), sum(t[1] for t in terms)
             slow["copying"][at] = 4 * attended / (attended + sample) - 1
             slow["logit_lift"][at] = np.mean([t[2] for t in terms])
-    for name in HEAD_SCORES:
+    for name in DEFAULT_SCORES:
         np.testing.assert_allclose(fast[name], slow[name], atol=1e-5, err_msg=name)
 
 

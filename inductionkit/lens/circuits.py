@@ -1,0 +1,165 @@
+"""The weights of a model's circuits in one canonical form, whichever way the model keeps them.
+
+Norm scales are folded into the weights that read from the norm; where the norm is a LayerNorm, the
+direction it removes is projected out of what is written and what is read; the unembedding is
+centred over the vocabulary, which no probability notices. Raw weights, folded and centred ones
+(`fold_ln`, `center_writing_weights`, `center_unembed`) then give the same numbers. Everything is
+float32, read layer by layer; the model's own weights stay as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cached_property
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from ..errors import ModelError
+
+Reading = Float[Tensor, "head d_model d_head"]
+Writing = Float[Tensor, "head d_head d_model"]
+
+N_TOKENS_AT_ONCE = 8192
+_NORMS_THAT_CENTRE = {"LN", "LNPRE"}
+
+
+class Circuits:
+    """Query, key, value and output weights per query head, embedding and unembedding, canonical and float32."""
+
+    def __init__(self, model: Any):
+        self._model = model
+        self._n_heads: int = model.cfg.n_heads
+        self.d_vocab: int = model.cfg.d_vocab
+        self._centres = (model.cfg.normalization_type or "").upper() in _NORMS_THAT_CENTRE
+        # A LayerNorm leaves one direction of the residual stream out.
+        self.n_dimensions: int = model.cfg.d_model - self._centres
+
+    def query(self, layer: int) -> Reading:
+        return self._reading(layer, "W_Q")
+
+    def key(self, layer: int) -> Reading:
+        return self._reading(layer, "W_K")
+
+    def value(self, layer: int) -> Reading:
+        return self._reading(layer, "W_V")
+
+    def output(self, layer: int) -> Writing:
+        """`W_O`, through the norm after attention where there is one (Gemma 2)."""
+        block = self._model.blocks[layer]
+        return self._centred(self._scaled(block.attn.W_O.float(), getattr(block, "ln1_post", None)))
+
+    def value_bias(self, layer: int) -> Float[Tensor, "head d_head"]:
+        """The part of every value vector that no token changes: `b_V`, and the input norm's bias through `W_V`."""
+        block = self._model.blocks[layer]
+        weights = self._per_query_head(block.attn.W_V.float())
+        bias = getattr(block.attn, "b_V", None)
+        total = torch.zeros_like(weights[:, 0]) if bias is None else self._per_query_head(bias.float())
+        norm_bias = _first_of(getattr(block, "ln1", None), "b", "bias")
+        return total if norm_bias is None else total + torch.einsum("m,hmd->hd", norm_bias.float(), weights)
+
+    def normalises_queries(self, layer: int) -> bool:
+        """Whether queries and keys pass a norm of their own, so that weights alone do not say what matches."""
+        attention = self._model.blocks[layer].attn
+        return any(
+            _first_of(getattr(attention, name, None), "weight", "w") is not None for name in ("q_norm", "k_norm")
+        )
+
+    def ov_lift(
+        self,
+        layer: int,
+        values: Float[Tensor, "sequence position head d_head"],
+        targets: Float[Tensor, "sequence target d_model"],
+    ) -> Float[Tensor, "sequence head position target"]:
+        """What each source alone adds to the targets' logits along the direct path, less the vocabulary mean, in nats.
+
+        `v_j W_O W_U`, with `targets` the rows of `W_U` (see `unembedding`). Biases are left out of
+        `v_j`: they write the same whatever is attended to. The final norm's division, soft-capping and
+        any factor on the logits are left out too.
+        """
+        n_sequences, n_targets, _ = targets.shape
+        # From the right: the targets seen through W_O are small, what each source writes is not.
+        seen = self.output(layer) @ targets.flatten(0, 1).T
+        seen = seen.unflatten(2, (n_sequences, n_targets)).permute(2, 0, 1, 3)
+        return (values.float() - self.value_bias(layer)).transpose(1, 2) @ seen
+
+    def unembedding(self, tokens: Int[Tensor, " *batch"]) -> Float[Tensor, "*batch d_model"]:
+        """Rows of the unembedding, the final norm folded in, less the mean over the vocabulary."""
+        rows = self._model.unembed.W_U.T[tokens.to(self._model.unembed.W_U.device)].float()
+        return self._centred(self._scaled(rows - self._mean_unembedding, self._model.ln_final))
+
+    def embedding(self, tokens: Int[Tensor, " token"], effective: bool = False) -> Float[Tensor, "token d_model"]:
+        """Token embeddings as they enter the residual stream, positions left out.
+
+        `effective` adds what the first MLP makes of them: the effective embedding, for models whose
+        first layer spells tokens out. Raises ModelError where the first block has no MLP.
+        """
+        embedded = self._model.embed(tokens)
+        norm = getattr(self._model, "embed_ln", None)
+        embedded = embedded if norm is None else norm(embedded)
+        if effective:
+            embedded = embedded + self._first_mlp(embedded)
+        return self._centred(embedded.float())
+
+    def gram(self, effective: bool = False) -> Float[Tensor, "d_model d_model"]:
+        """`W_U W_E`, through the vocabulary a part at a time: no head needs more of either."""
+        parts = (self.unembedding(part).T @ self.embedding(part, effective) for part in self._vocabulary())
+        return _sum(parts)
+
+    def embedding_gram(self) -> Float[Tensor, "d_model d_model"]:
+        """`W_E^T W_E`."""
+        return _sum(embedded.T @ embedded for embedded in map(self.embedding, self._vocabulary()))
+
+    @cached_property
+    def _mean_unembedding(self) -> Float[Tensor, " d_model"]:
+        return self._model.unembed.W_U.mean(dim=1, dtype=torch.float32)
+
+    def _vocabulary(self) -> Iterator[Tensor]:
+        device = self._model.unembed.W_U.device
+        return iter(torch.arange(self.d_vocab, device=device).split(N_TOKENS_AT_ONCE))
+
+    def _first_mlp(self, embedded: Tensor) -> Tensor:
+        block = self._model.blocks[0]
+        mlp = getattr(block, "mlp", None)
+        if mlp is None or getattr(self._model.cfg, "attn_only", False):
+            raise ModelError("effective_embedding needs an MLP in the first block; this model has none")
+        norm = getattr(block, "ln2", None) or getattr(block, "ln1", None)  # parallel blocks share one
+        post = getattr(block, "ln2_post", None)
+        written = mlp(embedded[None] if norm is None else norm(embedded[None]))
+        written = written[0] if isinstance(written, tuple) else written
+        return (written if post is None else post(written))[0]
+
+    def _reading(self, layer: int, name: str) -> Reading:
+        block = self._model.blocks[layer]
+        weights = self._per_query_head(getattr(block.attn, name).float()).mT
+        return self._centred(self._scaled(weights, getattr(block, "ln1", None))).mT
+
+    def _per_query_head(self, parameter: Tensor) -> Tensor:
+        """With grouped queries, the keys and values of a query head are those of its group."""
+        return parameter.repeat_interleave(self._n_heads // parameter.shape[0], dim=0)
+
+    def _scaled(self, rows: Float[Tensor, "... d_model"], norm: Any) -> Float[Tensor, "... d_model"]:
+        scale = _first_of(norm, "w", "weight")
+        if scale is None:
+            return rows
+        return rows * (scale.float() + 1 if getattr(norm, "uses_weight_offset", False) else scale.float())
+
+    def _centred(self, rows: Float[Tensor, "... d_model"]) -> Float[Tensor, "... d_model"]:
+        return rows - rows.mean(dim=-1, keepdim=True) if self._centres else rows
+
+
+def _first_of(module: Any, *names: str) -> Tensor | None:
+    for name in names:
+        value = getattr(module, name, None)
+        if isinstance(value, Tensor):
+            return value
+    return None
+
+
+def _sum(parts: Iterator[Tensor]) -> Tensor:
+    total = next(parts)
+    for part in parts:
+        total += part
+    return total

@@ -1,0 +1,186 @@
+"""Token tensors through a model: attention patterns and values layer by layer, or losses by position."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Callable, Collection, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from ..errors import ModelError
+from .circuits import Circuits
+from .loading import open_model
+
+Pattern = Float[Tensor, "sequence head query key"]
+Values = Float[Tensor, "sequence position head d_head"]
+Visit = Callable[[int, Pattern, Values | None], None]
+
+DEFAULT_MAX_BYTES = 2**28
+
+
+class Lens:
+    """A TransformerLens model, seen as what the scores need of it.
+
+    Takes a `TransformerBridge` or `HookedTransformer`, a Hugging Face model, or a folder that holds
+    one. Raises ModelError for anything that is not a decoder-only model with attention.
+    """
+
+    def __init__(self, model: Any):
+        if isinstance(model, str | Path) or not hasattr(model, "hooks"):
+            model = open_model(model)
+        self.model = model
+        config = model.cfg
+        self.name: str = getattr(config, "architecture", None) or config.model_name or type(model).__name__
+        self._refuse_what_is_no_decoder()
+        self.n_layers: int = config.n_layers
+        self.n_heads: int = config.n_heads
+        self.n_ctx: int = config.n_ctx
+        self.d_vocab: int = config.d_vocab
+        self.device = next(model.parameters()).device
+        self.unscored = {
+            layer: "no attention pattern here"
+            for layer, block in enumerate(model.blocks)
+            if not hasattr(getattr(block, "attn", None), "hook_pattern")
+        }
+        if len(self.unscored) == self.n_layers:
+            raise ModelError(f"{self.name} has no attention layers; there are no heads to score")
+        self._known_to_be_causal = False
+
+    @property
+    def bos(self) -> int | None:
+        """The begin-of-sequence token that prompts start with: the tokenizer's, else the configuration's, else 0."""
+        tokenizer = getattr(self.model, "tokenizer", None)
+        if tokenizer is not None:
+            return tokenizer.bos_token_id
+        return getattr(getattr(getattr(self.model, "original_model", None), "config", None), "bos_token_id", 0)
+
+    @property
+    def n_parameters(self) -> int:
+        return sum(parameter.numel() for parameter in self.model.parameters())
+
+    def circuits(self) -> Circuits:
+        """The weights as they are now; make it anew when other weights have been loaded."""
+        return Circuits(self.model)
+
+    @property
+    def has_direct_path(self) -> bool:
+        """Whether what a head writes reaches the logits through one final norm, so that its OV circuit alone tells."""
+        return self.model.cfg.normalization_type is None or hasattr(self.model, "ln_final")
+
+    def check_finite(self) -> None:
+        """Raise ModelError if a weight is NaN, infinite or not loaded: scores would be NaN without a word."""
+        for name, parameter in self.model.named_parameters():
+            if parameter.is_meta:
+                raise ModelError(f"the model's {name} has no values (meta device); load the weights before scanning")
+            # One pass instead of the two of isfinite().all(); a sum that overflows is looked at again.
+            if not math.isfinite(parameter.detach().sum(dtype=torch.float32)) and not parameter.isfinite().all():
+                raise ModelError(f"the model's {name} holds NaN or infinite values; load an intact checkpoint")
+
+    def batches(self, tokens: Int[Tensor, "sequence position"], max_bytes: int = DEFAULT_MAX_BYTES) -> list[Tensor]:
+        """`tokens` in parts whose activations take about `max_bytes` at most; at least one sequence each."""
+        self._check_tokens(tokens)
+        config, length = self.model.cfg, tokens.shape[-1]
+        # What lives at once in one block: a few residual streams and hidden layers, scores and patterns.
+        n_floats = length * (10 * config.d_model + 3 * (config.d_mlp or 0) + 4 * self.n_heads * length)
+        return list(tokens.split(max(1, max_bytes // (4 * n_floats))))
+
+    @torch.no_grad()
+    def visit_attention(
+        self, tokens: Int[Tensor, "sequence position"], visit: Visit, layers: Collection[int] | None = None
+    ) -> None:
+        """Run `tokens` once and call `visit(layer, pattern, values)` at each of `layers` (default: all with attention).
+
+        Values come a query head each (with grouped queries, those of its group), or as None where the
+        layer has none to show. The pass stops in the last of the layers, once its attention is known:
+        neither its output nor the logits are formed, and nothing is kept beyond the layer at hand.
+        """
+        self._check_tokens(tokens)
+        wanted = sorted(set(range(self.n_layers) if layers is None else layers) - self.unscored.keys())
+        if not wanted:
+            return
+        values: dict[int, Tensor] = {}
+
+        def keep_values(tensor: Tensor, hook: Any, layer: int) -> None:
+            values[layer] = tensor
+
+        def at_pattern(tensor: Tensor, hook: Any, layer: int) -> None:
+            self._check_causal(tensor)
+            visit(layer, tensor, self._per_query_head(values.pop(layer, None)))
+            if layer == wanted[-1]:
+                raise _Enough
+
+        hooks = [(f"blocks.{layer}.attn.hook_pattern", partial(at_pattern, layer=layer)) for layer in wanted]
+        hooks += [
+            (f"blocks.{layer}.attn.hook_v", partial(keep_values, layer=layer))
+            for layer in wanted
+            if hasattr(self.model.blocks[layer].attn, "hook_v")
+        ]
+        with self._evaluating(), contextlib.suppress(_Enough), self.model.hooks(fwd_hooks=hooks):
+            self.model(tokens.to(self.device), return_type=None)
+
+    @torch.no_grad()
+    def token_losses(self, tokens: Int[Tensor, "sequence position"]) -> Float[Tensor, "sequence position-1"]:
+        """Loss in nats of each token given those before it; entry `p` belongs to token index `p + 1`."""
+        self._check_tokens(tokens)
+        tokens = tokens.to(self.device)
+        with self._evaluating():
+            logits = self.model(tokens, return_type="logits")
+        # The last position predicts nothing that is known; leaving it in spares a copy of all logits.
+        targets = torch.cat([tokens[:, 1:], tokens[:, :1]], dim=1)
+        losses = F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), reduction="none")
+        return losses.unflatten(0, tuple(tokens.shape))[:, :-1]
+
+    def _per_query_head(self, values: Tensor | None) -> Values | None:
+        return None if values is None else values.repeat_interleave(self.n_heads // values.shape[2], dim=2)
+
+    def _refuse_what_is_no_decoder(self) -> None:
+        config = self.model.cfg
+        if not hasattr(self.model, "blocks"):
+            raise ModelError(f"{self.name} has no stack of decoder blocks; only decoder-only models are scored")
+        if getattr(config, "attention_dir", "causal") != "causal":
+            raise ModelError(f"{self.name} attends in both directions; only decoder-only models are scored")
+
+    def _check_causal(self, pattern: Pattern) -> None:
+        if not self._known_to_be_causal and pattern.triu(1).any():
+            raise ModelError(f"{self.name} attends to later positions; only decoder-only models are scored")
+        self._known_to_be_causal = True
+
+    def _check_tokens(self, tokens: Tensor) -> None:
+        if not isinstance(tokens, Tensor) or tokens.ndim != 2 or tokens.is_floating_point() or tokens.is_meta:
+            seen = (
+                f"{tokens.dtype} of shape {tuple(tokens.shape)} on {tokens.device}"
+                if isinstance(tokens, Tensor)
+                else type(tokens).__name__
+            )
+            raise ModelError(f"tokens must be a 2-D integer tensor (sequence, position); seen {seen}")
+        if tokens.shape[1] > self.n_ctx:
+            raise ModelError(
+                f"prompts of {tokens.shape[1]} tokens do not fit the model's context of {self.n_ctx}; shorten them"
+            )
+        if tokens.numel() and (tokens.min() < 0 or tokens.max() >= self.d_vocab):
+            raise ModelError(
+                f"token ids {tokens.min().item()} to {tokens.max().item()} leave the vocabulary 0 to {self.d_vocab - 1}"
+            )
+
+    @contextlib.contextmanager
+    def _evaluating(self) -> Iterator[None]:
+        """Evaluation mode for the time of a pass; the submodules that were training go back to it."""
+        training = [module for module in self.model.modules() if module.training]
+        for module in training:
+            module.training = False
+        try:
+            yield
+        finally:
+            for module in training:
+                module.training = True
+
+
+class _Enough(Exception):
+    """Raised from a hook once the last layer asked for has been seen."""

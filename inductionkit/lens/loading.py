@@ -1,0 +1,140 @@
+"""Models for the lens: built from a run's manifest, opened from what TransformerLens can open, re-initialised."""
+
+from __future__ import annotations
+
+import copy
+import importlib.metadata
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..errors import ModelError
+
+
+def open_model(source: Any) -> Any:
+    """A `TransformerBridge` over a folder in Hugging Face layout, or over a Hugging Face model in memory.
+
+    A model in memory is copied first. Raises ModelError if there is no model, or none that
+    TransformerLens can load.
+    """
+    if isinstance(source, str | Path):
+        if not (Path(source) / "config.json").is_file():
+            raise ModelError(f"{source} is not a folder with a Hugging Face model: it has no config.json")
+        return _boot(source)
+    config = getattr(source, "config", None)
+    if not isinstance(source, torch.nn.Module) or not hasattr(config, "architectures"):
+        raise ModelError(
+            f"{type(source).__name__} is not a model that can be scored; pass a TransformerBridge "
+            f"(TransformerLens 4), a HookedTransformer (2, 3), a Hugging Face model or a folder with one"
+        )
+    with tempfile.TemporaryDirectory() as folder:
+        config = copy.deepcopy(config)
+        config.architectures = [type(source).__name__]
+        config.save_pretrained(folder)
+        return _boot(folder, hf_model=copy.deepcopy(source))  # the bridge rebuilds the module it wraps
+
+
+def _boot(folder: str | Path, **options: Any) -> Any:
+    try:
+        from transformer_lens.model_bridge import TransformerBridge
+    except ImportError:
+        raise ModelError(
+            f"TransformerLens {transformer_lens_version()} opens no Hugging Face models by folder; "
+            f"update it to 4, or pass a HookedTransformer"
+        ) from None
+    from transformers import AutoTokenizer
+
+    try:
+        options["tokenizer"] = AutoTokenizer.from_pretrained(folder)
+        has_tokenizer = True
+    except (OSError, ValueError):
+        options["tokenizer"] = _placeholder_tokenizer()
+        has_tokenizer = False
+    try:
+        model = TransformerBridge.boot_transformers(str(folder), device="cpu", **options)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise ModelError(f"TransformerLens cannot load the model in {folder}: {error}") from error
+    if not has_tokenizer:
+        model.tokenizer = None
+    return model
+
+
+def _placeholder_tokenizer() -> Any:
+    """A tokenizer of one token: TransformerLens insists on one, prompts of token ids need none."""
+    from tokenizers import Tokenizer, models
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+    alone = PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer(models.WordLevel({"<none>": 0}, unk_token="<none>")),
+        **dict.fromkeys(("bos_token", "eos_token", "pad_token", "unk_token"), "<none>"),
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        alone.save_pretrained(folder)
+        return AutoTokenizer.from_pretrained(folder)
+
+
+def build_model(config: Mapping[str, Any], normalization: str | None = "LN") -> Any:
+    """A `TransformerBridge` of the shape that a run's manifest tells, with weights yet to be loaded."""
+    try:
+        from transformer_lens.config import TransformerBridgeConfig
+        from transformer_lens.model_bridge import TransformerBridge
+    except ImportError:
+        raise ModelError(
+            f"training runs are loaded into a TransformerBridge, which TransformerLens {transformer_lens_version()} "
+            f"does not have; update it to 4"
+        ) from None
+
+    bridge_config = TransformerBridgeConfig(
+        **{key: config[key] for key in ("n_layers", "d_model", "n_heads", "d_head", "n_ctx", "d_vocab", "eps")},
+        d_mlp=config["d_mlp"] or 4 * config["d_model"],
+        attn_only=config["d_mlp"] is None,
+        act_fn="gelu",
+        normalization_type=normalization,
+        architecture="TransformerLensNative",
+    )
+    with torch.random.fork_rng(devices=[]):  # it draws weights that nobody will see
+        return TransformerBridge.boot_native(bridge_config).eval()
+
+
+@torch.no_grad()
+def load_weights(model: Any, weights: Mapping[str, Any]) -> None:
+    """Put a checkpoint's arrays into a standing model built by `build_model`, in its own dtype.
+
+    Raises ModelError, with the model unchanged, if a name or shape does not fit.
+    """
+    state = {name: torch.as_tensor(array).float() for name, array in weights.items()}
+    state.setdefault("unembed.bias", torch.zeros(model.cfg.d_vocab))
+    expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    seen = {name: tuple(tensor.shape) for name, tensor in state.items()}
+    if seen != expected:
+        wrong = sorted(name for name in expected.keys() | seen.keys() if expected.get(name) != seen.get(name))
+        first = wrong[0]
+        raise ModelError(
+            f"the checkpoint does not fit the manifest's model in {len(wrong)} weights, first {first}: "
+            f"seen {seen.get(first, 'none')}, expected {expected.get(first, 'none')}"
+        )
+    model.load_state_dict(state)
+
+
+@torch.no_grad()
+def reinitialised(model: Any, seed: int) -> Any:
+    """A copy of a model whose matrices are drawn anew: what its heads look like when nothing was learnt.
+
+    Each matrix gets independent normal numbers of its own spread, so that the scale of attention
+    scores and outputs stays and only their structure goes; norm scales and biases are kept. The
+    numbers depend on `seed` alone, and no global random state is touched.
+    """
+    null = copy.deepcopy(model)
+    generator = torch.Generator().manual_seed(seed)
+    for parameter in null.parameters():
+        if parameter.ndim >= 2:
+            spread = parameter.float().std()
+            parameter.copy_(torch.randn(parameter.shape, generator=generator).to(spread.device) * spread)
+    return null
+
+
+def transformer_lens_version() -> str:
+    return importlib.metadata.version("transformer-lens")

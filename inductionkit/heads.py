@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 import xarray as xr
 
 from .errors import HistoryError
 from .history import HEAD_SCORES
 
+BOTH = ("prefix_matching", "copying")
+
 
 def induction_heads(scores: xr.Dataset, min_prefix_matching: float = 0.3, min_copying: float = -0.5) -> pd.DataFrame:
     """The heads that meet both properties of an induction head (O22), strongest prefix matching first.
 
     `scores` is what `scan_heads` gives, or one step of a history (`history.isel(step=-1)`). A row a
-    head, indexed by (layer, head), a column a score. The thresholds are choices, not definitions:
-    scores form a continuum, and a head may induce on random tokens and do something else on text.
-    On 25 tokens a head that prefers none of them has a copying score of 4/26 - 1 = -0.85; at -0.5 the
-    attended token is raised four times as much as each other one, at 0 twelve times. How far up a head
-    can come is bounded by its width: an OV circuit of rank `d_head` cannot tell all tokens apart.
+    head, indexed by (layer, head), a column a score. Where the scores have their nulls beside them,
+    `prefix_matching_p` and `copying_p` say how surprising the two are: the share of null heads that
+    score as high or higher, the head itself counted among them, so at least `1 / (1 + n)`.
+
+    The thresholds are choices, not definitions: scores form a continuum, and a head may induce on
+    random tokens and do something else on text. On 25 tokens a head that prefers none of them has a
+    copying score of 4/26 - 1 = -0.85; at -0.5 the attended token is raised four times as much as each
+    other one, at 0 twelve times. How far up a head can come is bounded by its width: an OV circuit of
+    rank `d_head` cannot tell all tokens apart.
 
     Raises HistoryError if `scores` has a step dimension or lacks prefix_matching or copying.
     """
-    missing = [name for name in ("prefix_matching", "copying") if name not in scores]
+    missing = [name for name in BOTH if name not in scores]
     if missing:
         raise HistoryError(f"the scores lack {', '.join(missing)}; scan the model with scan_heads")
     if scores["prefix_matching"].dims != ("layer", "head"):
@@ -30,6 +37,17 @@ def induction_heads(scores: xr.Dataset, min_prefix_matching: float = 0.3, min_co
             f"choose one step of a history, such as history.isel(step=-1)"
         )
     names = [name for name in HEAD_SCORES if name in scores]
-    table = scores[names].reset_coords(drop=True).to_dataframe()[names]
+    table = xr.Dataset({name: scores[name].variable for name in names}, scores[["layer", "head"]].coords)
+    table = table.reset_coords(drop=True).to_dataframe()[names]
+    for name in BOTH:
+        if f"{name}_null" in scores:
+            table[f"{name}_p"] = surprise(table[name].to_numpy(), scores[f"{name}_null"].values)
     both = (table["prefix_matching"] >= min_prefix_matching) & (table["copying"] >= min_copying)
     return table[both].sort_values("prefix_matching", ascending=False)
+
+
+def surprise(values: np.ndarray, null: np.ndarray) -> np.ndarray:
+    """Share of the null, with the value itself counted among it, that is as high or higher: 1/(1 + n) to 1."""
+    null = np.sort(null[np.isfinite(null)])
+    n_as_high = len(null) - np.searchsorted(null, values, side="left")
+    return (1 + n_as_high) / (1 + len(null))

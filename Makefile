@@ -2,13 +2,26 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lab notebooks lint browser bundle clean
+.PHONY: demo test test-compat lab notebooks lint browser bundle clean
 
 demo: .venv/installed
 	$(BIN)/inductionkit demo --out out
 
 test: .venv/installed browser
 	$(BIN)/python -m pytest --nbval --nbval-cell-timeout=300
+
+# The model-facing part against the newest TransformerLens 2 and 3, each in an environment of its own. Their
+# pins (pandas, NumPy) exclude each other's and some of ours, so the package runs from its source here.
+test-compat: .venv-lens2/installed .venv-lens3/installed
+	for version in 2 3; do \
+	  PYTHONPATH=. .venv-lens$$version/bin/python -m pytest -p no:cacheprovider tests/compat || exit 1; \
+	done
+
+.venv-lens2/installed .venv-lens3/installed: .venv-lens%/installed: Makefile
+	$(PYTHON) -m venv .venv-lens$*
+	.venv-lens$*/bin/python -m pip install --quiet "transformer-lens>=$*,<$$(($* + 1))" "pyarrow<22" \
+	  torch==2.13.0 jaxtyping pandas pytest rich safetensors tokenizers xarray zarr
+	touch $@
 
 lab: .venv/installed
 	$(BIN)/jupyter lab examples/01_watch_induction_heads_form.ipynb
@@ -38,4 +51,4 @@ bundle: .venv/installed
 	$(BIN)/python -m inductionkit.bundled.make out inductionkit/bundled
 
 clean:
-	rm -rf .venv out inductionkit/widgets/static
+	rm -rf .venv .venv-lens2 .venv-lens3 out inductionkit/widgets/static

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 
 import numpy as np
 import pytest
@@ -119,3 +120,13 @@ def test_weights_that_do_not_fit_leave_the_model_unchanged():
     with pytest.raises(ModelError, match=r"embed\.weight: seen \(60, 23\), expected \(60, 24\)"):
         load_weights(model, state)
     assert_same(before, fingerprint(model))
+
+
+def test_an_older_transformer_lens_is_told_apart(monkeypatch, tmp_path):
+    """TransformerLens 2 has no bridge: scores of a HookedTransformer are all it can give."""
+    (tmp_path / "config.json").write_text("{}")
+    monkeypatch.setitem(sys.modules, "transformer_lens.model_bridge", None)
+    with pytest.raises(ModelError, match="training runs are loaded into a TransformerBridge"):
+        random_model()
+    with pytest.raises(ModelError, match="opens no Hugging Face models by folder"):
+        Lens(tmp_path)

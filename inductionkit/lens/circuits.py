@@ -88,7 +88,7 @@ class Circuits:
     def unembedding(self, tokens: Int[Tensor, " *batch"]) -> Float[Tensor, "*batch d_model"]:
         """Rows of the unembedding, the final norm folded in, less the mean over the vocabulary."""
         rows = self._model.unembed.W_U.T[tokens.to(self._model.unembed.W_U.device)].float()
-        return self._centred(self._scaled(rows - self._mean_unembedding, self._model.ln_final))
+        return self._centred(self._scaled(rows - self._mean_unembedding, getattr(self._model, "ln_final", None)))
 
     def embedding(self, tokens: Int[Tensor, " token"], effective: bool = False) -> Float[Tensor, "token d_model"]:
         """Token embeddings as they enter the residual stream, positions left out.

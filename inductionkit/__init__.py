@@ -7,15 +7,23 @@ neither torch nor transformers.
 from importlib import import_module as _import_module
 
 _HOME = {
+    "Behaviour": "behaviours",
+    "FuzzyPrompts": "fuzzy",
+    "HeadScores": "head_scores",
     "InductionKitError": "errors",
     "PhaseChange": "phase",
     "PhaseExplorer": "widgets",
+    "behaviour_losses": "behaviours",
     "example_history": "history",
     "find_phase_change": "phase",
+    "fuzzy_prompts": "fuzzy",
     "icl_score": "scan",
     "induction_heads": "heads",
     "open_history": "history",
     "open_run": "runs",
+    "repeated_tokens_behaviour": "behaviours",
+    "scan_behaviours": "behaviours",
+    "scan_fuzzy": "fuzzy",
     "scan_heads": "head_scan",
     "scan_run": "scan",
 }

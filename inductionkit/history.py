@@ -144,17 +144,16 @@ def validate(history: xr.Dataset, needs: tuple[str, ...] = ()) -> xr.Dataset:
 
 
 def open_history(path: str | Path) -> xr.Dataset:
-    """Open a history that a scan stored: a Zarr folder or a zipped one, checkpoints scanned so far.
+    """Open a history that a scan stored: checkpoints scanned so far, read into memory.
 
-    Read into memory. Raises HistoryError where there is none or it does not follow the schema.
+    `path` is a Zarr folder, a zipped one, or a URL that fsspec reaches. Raises HistoryError where there
+    is none or it does not follow the schema.
     """
-    path = Path(path)
-    if not path.exists():
+    if not is_url(path) and not Path(path).exists():
         raise HistoryError(f"there is no history at {path}; make one with scan_run(run, store={str(path)!r})")
     refuse_pickle(path)
     try:
-        with zarr.storage.ZipStore(path) if path.is_file() else zarr.storage.LocalStore(path) as store:
-            stored = xr.open_zarr(store, mask_and_scale=False).load()
+        stored = _read_zarr(path)
     except (ValueError, KeyError, OSError, zipfile.BadZipFile) as error:
         raise HistoryError(f"{path} is not a Zarr store that can be read: {error}") from None
     if "schema_version" not in stored.attrs:
@@ -170,22 +169,43 @@ def open_history(path: str | Path) -> xr.Dataset:
     return validate(stored)
 
 
-def refuse_pickle(path: Path) -> None:
+def is_url(path: str | Path) -> bool:
+    return "://" in str(path)
+
+
+def _read_zarr(path: str | Path) -> xr.Dataset:
+    if is_url(path):
+        return xr.open_zarr(str(path), mask_and_scale=False).load()
+    local = Path(path)
+    with zarr.storage.ZipStore(local) if local.is_file() else zarr.storage.LocalStore(local) as store:
+        return xr.open_zarr(store, mask_and_scale=False).load()
+
+
+def refuse_pickle(path: str | Path) -> None:
     """Raise HistoryError if a Zarr store's metadata asks for the pickle codec: reading it could run code."""
-    if path.is_file():
-        if not zipfile.is_zipfile(path):
-            raise HistoryError(f"{path} is not a Zarr store that can be read: neither a folder nor a zip file")
-        with zipfile.ZipFile(path) as archive:
-            documents = [archive.read(name) for name in archive.namelist() if name.rsplit("/")[-1] in _METADATA_FILES]
-    else:
-        documents = [file.read_bytes() for file in path.rglob("*") if file.name in _METADATA_FILES]
-    for document in documents:
+    for document in _metadata(path):
         try:
             asks = _asks_for_pickle(json.loads(document))
         except ValueError as error:
             raise HistoryError(f"{path} is not a Zarr store that can be read: {error}") from None
         if asks:
             raise HistoryError(f"{path} holds pickled objects, which are not read from files: they can run code")
+
+
+def _metadata(path: str | Path) -> list[bytes]:
+    if is_url(path):
+        from fsspec.core import url_to_fs
+
+        filesystem, root = url_to_fs(str(path))
+        found = filesystem.find(root) if filesystem.exists(root) else []
+        return [filesystem.cat_file(name) for name in found if name.rsplit("/")[-1] in _METADATA_FILES]
+    path = Path(path)
+    if path.is_dir():
+        return [file.read_bytes() for file in path.rglob("*") if file.name in _METADATA_FILES]
+    if not zipfile.is_zipfile(path):
+        raise HistoryError(f"{path} is not a Zarr store that can be read: neither a folder nor a zip file")
+    with zipfile.ZipFile(path) as archive:
+        return [archive.read(name) for name in archive.namelist() if name.rsplit("/")[-1] in _METADATA_FILES]
 
 
 def _asks_for_pickle(document: object) -> bool:

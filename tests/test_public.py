@@ -32,8 +32,9 @@ def test_from_history_to_explorer_without_torch():
 
 def test_exported_names():
     assert ik.__all__ == [
-        "InductionKitError", "PhaseChange", "PhaseExplorer", "example_history", "find_phase_change", "icl_score",
-        "induction_heads", "open_history", "open_run", "scan_heads", "scan_run",
+        "Behaviour", "FuzzyPrompts", "HeadScores", "InductionKitError", "PhaseChange", "PhaseExplorer",
+        "behaviour_losses", "example_history", "find_phase_change", "fuzzy_prompts", "icl_score", "induction_heads",
+        "open_history", "open_run", "repeated_tokens_behaviour", "scan_behaviours", "scan_fuzzy", "scan_heads", "scan_run",
     ]  # fmt: skip
     for name in ik.__all__:
         assert getattr(ik, name).__doc__, f"{name} has no docstring"

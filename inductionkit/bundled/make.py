@@ -25,7 +25,7 @@ def make(runs: Path, out: Path) -> None:
         run = open_run(runs / name)
         steps = {min(run.checkpoints, key=lambda c: abs(c.tokens_seen - 1e6 * n)).step for n in millions}
         export_run(runs / name, out / name, sorted(steps), N_HELD_OUT)
-        history = scan_run(run, store=runs / f"{name}.zarr", n_evaluation=N_EVALUATION)
+        history = scan_run(run, store=runs / f"{name}.zarr", n_evaluation=N_EVALUATION, scores="all", n_nulls=16)
         save_history(history, out / f"{name}.zarr.zip")
 
 

@@ -17,7 +17,7 @@ _HOME = {
     "example_history": "history",
     "find_phase_change": "phase",
     "fuzzy_prompts": "fuzzy",
-    "icl_score": "scan",
+    "icl_score": "icl",
     "induction_heads": "heads",
     "open_history": "history",
     "open_run": "runs",

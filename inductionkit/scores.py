@@ -138,6 +138,6 @@ def summed_lift(
     """`logit_lift`, summed over queries, and their number."""
     attention = pattern.float()
     own = lift.float().diagonal(dim1=-2, dim2=-1)[..., None]
-    per_query = (attention @ own)[..., 0] / attention.sum(dim=-1).clamp_min(1e-12)
+    per_query = (attention @ own)[..., 0] / attention.sum(dim=-1).clamp_min(torch.finfo(torch.float32).tiny)
     n_queries = torch.full((pattern.shape[1],), pattern.shape[0] * pattern.shape[2], device=pattern.device)
     return Share(per_query.sum(dim=(0, 2)), n_queries)

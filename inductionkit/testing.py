@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING
+
 import numpy as np
 import xarray as xr
 
+from .errors import ModelError
 from .history import labelled
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from torch import Tensor
+
+    Rows = Float[Tensor, "row d_model"]
+
+SHARP = 200.0  # an attention score that leaves the keys which lack it nothing
 
 
 def synthetic_history(
@@ -89,6 +101,78 @@ def synthetic_history(
     )
 
 
+def hand_built_model(
+    heads: Sequence[Sequence[str]], n_distinct_tokens: int = 40, n_ctx: int = 101, seed: int | None = None
+):
+    """A `TransformerBridge` of attention heads built by hand, whose scores follow from how they are built.
+
+    `heads` names the heads of each layer, as many in each. No norm, no biases, no MLPs. A head attends evenly
+    to the keys that suit its query best, to any other with less than 1e-30, and writes what it makes of each
+    attended token. With `V` for `n_distinct_tokens`, a head that copies has copying 1, ov_copying 1 and logit
+    lift `1 - 1/V`; one that suppresses has the same with a minus sign.
+
+    - `"previous-token"` attends to the token before, and writes which one that is where only keys of heads like
+      the next three read it: previous_token 1, logit lift 0, copying and ov_copying undefined (NaN).
+    - `"induction"` attends to the keys after earlier copies of the current token, and copies: prefix_matching 1.
+    - `"anti-induction"` attends as an induction head does, and suppresses: prefix_matching 1 too.
+    - `"follower-avoiding"` attends to all keys but those, and copies: prefix_matching 0.
+    - `"duplicate-token"` attends to earlier copies of the current token, and copies: duplicate_token 1.
+    - `"copier"`, `"suppressor"` attend to all keys alike, and copy or suppress.
+    - `"partial-copier"` attends to all keys alike, copies three tokens of four and suppresses every fourth.
+    - `"successor"` attends to all keys alike, and raises the token after the attended one, in a circle: copying
+      -1, logit lift `-1/V`, ov_copying `-1 / (V - 1)`.
+    - `"idle"` attends to all keys alike and writes nothing: logit lift 0, copying and ov_copying undefined.
+
+    A head that finds no key of its kind attends to all alike, so an induction head needs a previous-token head
+    below; together they have k_composition `1 / sqrt(V)` before the baseline is taken off, and qk_trace
+    `200 V sqrt(d_head)`. The first position has only itself to attend to and so counts as its own follower:
+    start prompts with a token that does not come back. Weight scores hold in any stack, the others above layers
+    of previous-token and idle heads alone, for every other head writes where those above it read tokens.
+
+    With a `seed` the axes of the residual stream are shuffled and some flipped: no score changes, but no matrix
+    is an identity that would hide a transpose. Raises ModelError if there is no such head, or if layers differ in
+    their number of heads.
+
+    >>> from inductionkit import scan_heads
+    >>> scan_heads(hand_built_model([["copier", "suppressor"]])).copying.values
+    array([[ 1., -1.]], dtype=float32)
+    """
+    import torch
+
+    from .lens import build_model
+
+    d_model = 2 * n_distinct_tokens + n_ctx
+    axes = torch.eye(d_model)
+    if seed is not None:
+        generator = torch.Generator().manual_seed(seed)
+        flips = torch.randint(2, (d_model, 1), generator=generator) * 2 - 1
+        axes = flips * axes[torch.randperm(d_model, generator=generator)]
+    token, previous, position = axes.split([n_distinct_tokens, n_distinct_tokens, n_ctx])
+    circuits = _circuits(token, previous, position)
+    _check_heads(heads, circuits)
+    d_head = max(n_distinct_tokens, *(len(rows) for layer in heads for name in layer for rows in circuits[name]))
+    model = build_model(
+        {
+            "n_layers": len(heads), "d_model": d_model, "n_heads": len(heads[0]), "d_head": d_head, "n_ctx": n_ctx,
+            "d_vocab": n_distinct_tokens, "eps": 1e-5, "d_mlp": None,
+        },
+        normalization=None,
+    )  # fmt: skip
+    state = {name: torch.zeros_like(tensor) for name, tensor in model.state_dict().items()}
+    state["embed.weight"], state["pos_embed.weight"], state["unembed.weight"] = token, position, token
+    for layer, names in enumerate(heads):
+        for head, name in enumerate(names):
+            query, key, written = circuits[name]
+            weights = {letter: state[f"blocks.{layer}.attn.{letter}.weight"] for letter in "qkvo"}
+            first = head * d_head
+            weights["q"][first : first + len(query)] = SHARP * d_head**0.5 * query
+            weights["k"][first : first + len(key)] = key
+            weights["v"][first : first + len(written)] = token[: len(written)]
+            weights["o"][:, first : first + len(written)] = written.T
+    model.load_state_dict(state)
+    return model
+
+
 def perfect_induction_model(n_distinct_tokens: int = 40, n_ctx: int = 101):
     """A hand-built two-layer attention-only `TransformerBridge` whose induction head is perfect by construction.
 
@@ -97,35 +181,42 @@ def perfect_induction_model(n_distinct_tokens: int = 40, n_ctx: int = 101):
     there. By construction: previous_token 1.0 for 0.0; prefix_matching 1.0 and copying +1.0 for 1.0.
     Heads 0.1 and 1.1 are zero: they attend evenly and write nothing. No norm, no biases.
     """
+    return hand_built_model([["previous-token", "idle"], ["induction", "idle"]], n_distinct_tokens, n_ctx)
+
+
+def _circuits(token: Rows, previous: Rows, position: Rows) -> dict[str, tuple[Rows, Rows, Rows]]:
+    """By head, from the axes of token, previous token and position: query and key rows, and what each token writes.
+
+    A query scores a key by the rows that both hit: by what the query has along row `i` of the first
+    matrix times what the key has along row `i` of the second.
+    """
     import torch
 
-    from .lens import build_model
+    nothing = token[:0]
+    followers = (token, previous)
+    # Its own position takes away what its own token adds: a query is no copy of itself.
+    copies = (torch.cat([token, position]), torch.cat([token, -position]))
+    sign = torch.ones(len(token), 1)
+    sign[3::4] = -1
+    return {
+        # By the roll position 0 looks for the last one, which it never sees; it has only itself.
+        "previous-token": (position.roll(-1, 0), position, previous),
+        "induction": (*followers, token),
+        "anti-induction": (*followers, -token),
+        "follower-avoiding": (token, -previous, token),
+        "duplicate-token": (*copies, token),
+        "copier": (nothing, nothing, token),
+        "suppressor": (nothing, nothing, -token),
+        "partial-copier": (nothing, nothing, sign * token),
+        "successor": (nothing, nothing, token.roll(-1, 0)),
+        "idle": (nothing, nothing, nothing),
+    }
 
-    n = n_distinct_tokens
-    d_model, d_head, sharp = 2 * n + n_ctx, max(n, n_ctx), 200.0
-    identity, previous, position = slice(0, n), slice(n, 2 * n), slice(2 * n, d_model)
-    model = build_model(
-        {
-            "n_layers": 2, "d_model": d_model, "n_heads": 2, "d_head": d_head, "n_ctx": n_ctx, "d_vocab": n,
-            "eps": 1e-5, "d_mlp": None,
-        },
-        normalization=None,
-    )  # fmt: skip
-    state = {name: torch.zeros_like(tensor) for name, tensor in model.state_dict().items()}
-    state["embed.weight"][:, identity] = torch.eye(n)
-    state["pos_embed.weight"][:, position] = torch.eye(n_ctx)
-    state["unembed.weight"][:, identity] = torch.eye(n)
-    scale = sharp * d_head**0.5
 
-    # Head 0.0: the query at position i looks for the key at i - 1 (position 0 has only itself).
-    state["blocks.0.attn.q.weight"][:n_ctx, position] = scale * torch.diag(torch.ones(n_ctx - 1), 1)
-    state["blocks.0.attn.k.weight"][:n_ctx, position] = torch.eye(n_ctx)
-    state["blocks.0.attn.v.weight"][:n, identity] = torch.eye(n)
-    state["blocks.0.attn.o.weight"][previous, :n] = torch.eye(n)
-    # Head 1.0: the query's token is matched with the token before the key, the key's token is copied.
-    state["blocks.1.attn.q.weight"][:n, identity] = scale * torch.eye(n)
-    state["blocks.1.attn.k.weight"][:n, previous] = torch.eye(n)
-    state["blocks.1.attn.v.weight"][:n, identity] = torch.eye(n)
-    state["blocks.1.attn.o.weight"][identity, :n] = torch.eye(n)
-    model.load_state_dict(state)
-    return model
+def _check_heads(heads: Sequence[Sequence[str]], known: Collection[str]) -> None:
+    sizes = {len(layer) for layer in heads}
+    if len(sizes) != 1 or 0 in sizes:
+        raise ModelError(f"layers have {[len(layer) for layer in heads]} heads; give each the same number, at least 1")
+    unknown = sorted({name for layer in heads for name in layer} - set(known))
+    if unknown:
+        raise ModelError(f"there is no head named {unknown[0]!r}; there are {', '.join(known)}")

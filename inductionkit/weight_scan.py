@@ -82,6 +82,9 @@ def score_weights(
 def _compositions(circuits: Circuits, layer: int, chosen: list[int], below: _Below) -> dict[str, Tensor]:
     """Each head's strongest composition with one head below, less what a random rotation gives."""
     earlier = torch.cat(below.factors)
+    earlier = earlier[earlier.flatten(1).norm(dim=1) > 0]  # a head that writes nothing composes with nothing
+    if not len(earlier):
+        return {}
     pairs = {
         "v_composition": weight_scores.v_composition(
             circuits.value(layer)[chosen], circuits.output(layer)[chosen], earlier

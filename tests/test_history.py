@@ -15,9 +15,9 @@ from inductionkit import induction_heads, open_history, open_run, scan_heads, sc
 from inductionkit.errors import HistoryError
 from inductionkit.head_scan import DEFAULT_SCORES
 from inductionkit.history import VARIABLES, save_history, validate
+from inductionkit.icl import icl_score, icl_settings
 from inductionkit.lens import Lens
 from inductionkit.prompts import PromptSettings
-from inductionkit.scan import icl_score, icl_settings
 from inductionkit.testing import synthetic_history
 
 

@@ -9,6 +9,7 @@ float32, read layer by layer; the model's own weights stay as they are.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from functools import cached_property
 from typing import Any
@@ -24,6 +25,10 @@ Writing = Float[Tensor, "head d_head d_model"]
 
 N_TOKENS_AT_ONCE = 8192
 _NORMS_THAT_CENTRE = {"LN", "LNPRE"}
+
+
+class Enough(Exception):
+    """Raised from a hook once what was asked for has been seen: the rest of the pass is not needed."""
 
 
 class Circuits:
@@ -121,15 +126,30 @@ class Circuits:
         return iter(torch.arange(self.d_vocab, device=device).split(N_TOKENS_AT_ONCE))
 
     def _first_mlp(self, embedded: Tensor) -> Tensor:
+        """What the first block writes for each token on its own, its attention writing nothing."""
         block = self._model.blocks[0]
-        mlp = getattr(block, "mlp", None)
-        if mlp is None or getattr(self._model.cfg, "attn_only", False):
+        if getattr(block, "mlp", None) is None or getattr(self._model.cfg, "attn_only", False):
             raise ModelError("effective_embedding needs an MLP in the first block; this model has none")
-        norm = getattr(block, "ln2", None) or getattr(block, "ln1", None)  # parallel blocks share one
-        post = getattr(block, "ln2_post", None)
-        written = mlp(embedded[None] if norm is None else norm(embedded[None]))
-        written = written[0] if isinstance(written, tuple) else written
-        return (written if post is None else post(written))[0]
+        written: list[Tensor] = []
+
+        def at_start(tensor: Tensor, hook: Any) -> Tensor:
+            return embedded[:, None].to(tensor.dtype)
+
+        def nothing(tensor: Tensor, hook: Any) -> Tensor:
+            return torch.zeros_like(tensor)
+
+        def at_end(tensor: Tensor, hook: Any) -> None:
+            written.append(tensor[:, 0] - embedded)
+            raise Enough
+
+        hooks = [
+            ("blocks.0.hook_resid_pre", at_start),
+            (f"blocks.0.{'attn.o.hook_out' if hasattr(block.attn, 'o') else 'hook_attn_out'}", nothing),
+            ("blocks.0.hook_resid_post", at_end),
+        ]
+        with contextlib.suppress(Enough), self._model.hooks(fwd_hooks=hooks):
+            self._model(torch.zeros(len(embedded), 1, dtype=torch.long, device=embedded.device), return_type=None)
+        return written[0]
 
     def _reading(self, layer: int, name: str) -> Reading:
         block = self._model.blocks[layer]

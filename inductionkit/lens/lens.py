@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from ..errors import ModelError
-from .circuits import Circuits
+from .circuits import Circuits, Enough
 from .loading import open_model
 
 Pattern = Float[Tensor, "sequence head query key"]
@@ -55,11 +55,16 @@ class Lens:
 
     @property
     def bos(self) -> int | None:
-        """The begin-of-sequence token that prompts start with: the tokenizer's, else the configuration's, else 0."""
+        """The begin-of-sequence token that prompts start with: the tokenizer's, else the configuration's, else 0.
+
+        None where there is none, or where it is one that TransformerLens added beyond the vocabulary.
+        """
         tokenizer = getattr(self.model, "tokenizer", None)
         if tokenizer is not None:
-            return tokenizer.bos_token_id
-        return getattr(getattr(getattr(self.model, "original_model", None), "config", None), "bos_token_id", 0)
+            bos = tokenizer.bos_token_id
+        else:
+            bos = getattr(getattr(getattr(self.model, "original_model", None), "config", None), "bos_token_id", 0)
+        return bos if bos is not None and bos < self.d_vocab else None
 
     @property
     def n_parameters(self) -> int:
@@ -114,7 +119,7 @@ class Lens:
             self._check_causal(tensor)
             visit(layer, tensor, self._per_query_head(values.pop(layer, None)))
             if layer == wanted[-1]:
-                raise _Enough
+                raise Enough
 
         hooks = [(f"blocks.{layer}.attn.hook_pattern", partial(at_pattern, layer=layer)) for layer in wanted]
         hooks += [
@@ -122,7 +127,7 @@ class Lens:
             for layer in wanted
             if hasattr(self.model.blocks[layer].attn, "hook_v")
         ]
-        with self._evaluating(), contextlib.suppress(_Enough), self.model.hooks(fwd_hooks=hooks):
+        with self._evaluating(), contextlib.suppress(Enough), self.model.hooks(fwd_hooks=hooks):
             self.model(tokens.to(self.device), return_type=None)
 
     @torch.no_grad()
@@ -180,7 +185,3 @@ class Lens:
         finally:
             for module in training:
                 module.training = True
-
-
-class _Enough(Exception):
-    """Raised from a hook once the last layer asked for has been seen."""

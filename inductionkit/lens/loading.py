@@ -47,12 +47,9 @@ def _boot(folder: str | Path, **options: Any) -> Any:
         ) from None
     from transformers import AutoTokenizer
 
-    try:
-        options["tokenizer"] = AutoTokenizer.from_pretrained(folder)
-        has_tokenizer = True
-    except (OSError, ValueError):
-        options["tokenizer"] = _placeholder_tokenizer()
-        has_tokenizer = False
+    # Asked for the tokenizer of a folder that has none, transformers makes one up.
+    has_tokenizer = any(Path(folder).glob("token*"))
+    options["tokenizer"] = AutoTokenizer.from_pretrained(folder) if has_tokenizer else _placeholder_tokenizer()
     try:
         model = TransformerBridge.boot_transformers(str(folder), device="cpu", **options)
     except (OSError, ValueError, RuntimeError) as error:
@@ -65,15 +62,12 @@ def _boot(folder: str | Path, **options: Any) -> Any:
 def _placeholder_tokenizer() -> Any:
     """A tokenizer of one token: TransformerLens insists on one, prompts of token ids need none."""
     from tokenizers import Tokenizer, models
-    from transformers import AutoTokenizer, PreTrainedTokenizerFast
+    from transformers import PreTrainedTokenizerFast
 
-    alone = PreTrainedTokenizerFast(
+    return PreTrainedTokenizerFast(
         tokenizer_object=Tokenizer(models.WordLevel({"<none>": 0}, unk_token="<none>")),
-        **dict.fromkeys(("bos_token", "eos_token", "pad_token", "unk_token"), "<none>"),
+        **dict.fromkeys(("eos_token", "pad_token", "unk_token"), "<none>"),
     )
-    with tempfile.TemporaryDirectory() as folder:
-        alone.save_pretrained(folder)
-        return AutoTokenizer.from_pretrained(folder)
 
 
 def build_model(config: Mapping[str, Any], normalization: str | None = "LN") -> Any:

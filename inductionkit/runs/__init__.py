@@ -1,7 +1,9 @@
-"""A training run as an ordered set of checkpoints: step, tokens seen, how to load each."""
+"""A training run as an ordered set of checkpoints: step, tokens seen, how to load each into one standing model."""
 
 from .bundled import BUNDLED_RUNS
 from .folder import export_run, open_folder
-from .run import Checkpoint, Run, open_run
+from .opening import open_run
+from .run import Checkpoint, Run
+from .select import choose
 
-__all__ = ["BUNDLED_RUNS", "Checkpoint", "Run", "export_run", "open_folder", "open_run"]
+__all__ = ["BUNDLED_RUNS", "Checkpoint", "Run", "choose", "export_run", "open_folder", "open_run"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -10,7 +10,9 @@ import numpy as np
 
 from ..errors import RunError
 from ..run_folder import RunFolder
+from .architecture import ProjectArchitecture, weights_limit
 from .run import Checkpoint, Run
+from .safe_read import refuse_oversize
 
 
 def open_folder(path: str | Path) -> Run:
@@ -25,17 +27,31 @@ def open_folder(path: str | Path) -> Run:
     steps = [entry["step"] for entry in entries]
     if sorted(set(steps)) != steps:
         raise RunError(f"the manifest of {path} lists steps out of order or twice: {steps}")
+    architecture = ProjectArchitecture(folder.manifest["model"])
     return Run(
         name=folder.manifest["recipe"]["name"],
         checkpoints=[
-            Checkpoint(entry["step"], entry["tokens_seen"], partial(folder.read_checkpoint, entry)) for entry in entries
+            Checkpoint(
+                entry["step"],
+                entry["tokens_seen"],
+                partial(_read, folder, entry, architecture),
+                architecture,
+                str(folder.path / str(entry["file"])),
+            )
+            for entry in entries
         ],
-        model=folder.manifest["model"],
+        architecture=architecture,
         fingerprints=folder.manifest["fingerprints"],
         held_out=folder.held_out,
         log=folder.log,
         tokenizer_json=folder.tokenizer_json,
     )
+
+
+def _read(folder: RunFolder, entry: Mapping, architecture: ProjectArchitecture) -> dict[str, np.ndarray]:
+    path = folder.path / entry["file"]
+    refuse_oversize(path, path.stat().st_size if path.is_file() else 0, weights_limit(architecture, None))
+    return folder.read_checkpoint(entry)
 
 
 def export_run(source: str | Path, out: str | Path, steps: Sequence[int], n_held_out: int) -> RunFolder:

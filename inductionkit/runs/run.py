@@ -1,45 +1,74 @@
-"""The run itself, and `open_run`, which finds the right reader for a source."""
+"""A training run as its readers leave it: checkpoints in order of steps, and one model to load them into."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..errors import RunError
+from ..errors import ModelError, RunError
+from .architecture import Architecture
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """One checkpoint: `step` (optimiser steps), `tokens_seen`, and `read()`, which gives its weights by name."""
+    """One checkpoint: `step` (optimiser steps), `tokens_seen` (None: unknown) and where its weights come from.
+
+    `read()` brings the weights into memory, by name, from disk or hub, and touches no model: it may run in a
+    thread, ahead of time. `load_into` puts them into a standing model.
+    """
 
     step: int
-    tokens_seen: int
-    read: Callable[[], Mapping[str, np.ndarray]] = field(repr=False)
+    tokens_seen: int | None
+    read: Callable[[], Mapping[str, Any]] = field(repr=False)
+    architecture: Architecture = field(repr=False)
+    name: str
+
+    def load_into(self, model: Any, weights: Mapping[str, Any] | None = None) -> None:
+        """Swap this checkpoint's weights into a model from `Run.standing_model`, in place.
+
+        `weights` are what `read()` gave, where it was called ahead. Raises RunError if they cannot be read,
+        ModelError if they do not fit; the model is unchanged then.
+        """
+        weights = self.read() if weights is None else weights
+        try:
+            self.architecture.load(model, weights)
+        except ModelError as error:
+            raise ModelError(f"checkpoint {self.name}: {error}") from error
+
+
+def nothing() -> None:
+    """What a run gives that has no held-out text, or no tokenizer."""
 
 
 @dataclass(frozen=True, repr=False)
 class Run:
-    """A training run: its checkpoints in order of steps, its model's shape, its held-out text and logs.
+    """A training run: its checkpoints in order of steps, its model, its held-out text and logs.
 
-    `model` is the shape as the manifest tells it; `held_out` gives tokens (example, token) that training
-    never saw; `log` the records of training; `tokenizer_json` the tokenizer in Hugging Face's JSON.
+    `log()` gives the records of training, as `step`, `loss` and `tokens_seen` (None: unknown).
+    `held_out()` gives tokens (example, token) that training never saw, `tokenizer_json()` the tokenizer in
+    Hugging Face's JSON; None where the source has none. `fingerprints` tell whether two runs are of one
+    model and data. A run can be sent to a worker process.
     """
 
     name: str
     checkpoints: Sequence[Checkpoint]
-    model: Mapping[str, Any]
+    architecture: Architecture
     fingerprints: Mapping[str, str]
-    held_out: Callable[[], np.ndarray]
-    log: Callable[[], list[dict]]
-    tokenizer_json: Callable[[], str]
+    log: Callable[[], list[dict]] = list
+    held_out: Callable[[], np.ndarray | None] = nothing
+    tokenizer_json: Callable[[], str | None] = nothing
 
     @property
     def steps(self) -> list[int]:
         return [checkpoint.step for checkpoint in self.checkpoints]
+
+    @property
+    def model(self) -> Mapping[str, Any]:
+        """The model's shape: `n_layers`, `n_heads`, `d_model`, `d_head`, `n_ctx`, `d_vocab` and what else is told."""
+        return self.architecture.shape
 
     def checkpoint(self, step: int) -> Checkpoint:
         """The checkpoint of a step. Raises RunError naming the steps there are."""
@@ -48,34 +77,25 @@ class Run:
                 return checkpoint
         raise RunError(f"the run {self.name} has no checkpoint of step {step}; it has {self.steps}")
 
-    def load_model(self, step: int | None = None) -> Any:
-        """A `TransformerBridge` with the weights of a step (default: the last). Raises RunError."""
-        from ..lens import build_model, load_weights
+    def standing_model(self) -> Any:
+        """A TransformerLens model for `Checkpoint.load_into`, one checkpoint after another; its weights are any."""
+        return self.architecture.build()
 
+    def load_model(self, step: int | None = None) -> Any:
+        """A TransformerLens model with the weights of a step (default: the last). Raises RunError or ModelError."""
         checkpoint = self.checkpoints[-1] if step is None else self.checkpoint(step)
-        model = build_model(self.model)
-        load_weights(model, checkpoint.read())
+        model = self.standing_model()
+        checkpoint.load_into(model)
         return model
 
     def __repr__(self) -> str:
-        layers, heads = self.model["n_layers"], self.model["n_heads"]
-        kind = "attention-only" if self.model["d_mlp"] is None else "with MLPs"
         first, last = self.checkpoints[0], self.checkpoints[-1]
-        return (
-            f"Run({self.name}: {layers} layer{'s' * (layers > 1)} x {heads} heads, {kind}; {len(self.checkpoints)} "
-            f"checkpoints, steps {first.step:,} to {last.step:,}, {first.tokens_seen / 1e6:.2f}M to "
-            f"{last.tokens_seen / 1e6:.2f}M tokens)"
+        tokens = (
+            ""
+            if first.tokens_seen is None or last.tokens_seen is None
+            else f", {first.tokens_seen / 1e6:.2f}M to {last.tokens_seen / 1e6:.2f}M tokens"
         )
-
-
-def open_run(source: str | Path) -> Run:
-    """Open a training run: `"bundled"`, `"bundled:one-layer"`, or a folder that `inductionkit train` wrote.
-
-    Raises RunError where there is no run or its manifest does not fit. Weights are read, and checked
-    against the manifest's SHA-256, only when a checkpoint is loaded.
-    """
-    from .bundled import bundled_folder
-    from .folder import open_folder
-
-    folder = bundled_folder(str(source)) if str(source).split(":")[0] == "bundled" else Path(source)
-    return open_folder(folder)
+        return (
+            f"Run({self.name}: {self.architecture}; {len(self.checkpoints)} checkpoint{'s' * (len(self.steps) > 1)}, "
+            f"steps {first.step:,} to {last.step:,}{tokens})"
+        )

@@ -1,0 +1,161 @@
+"""What is measured on one checkpoint of a run, fixed before the first is read and the same for all."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+
+import numpy as np
+import torch
+import xarray as xr
+from jaxtyping import Int
+from torch import Tensor
+
+from .errors import HistoryError
+from .head_scan import ScoreSettings, null_scores, score_heads
+from .history import PATTERN_SCALE, labelled
+from .icl import icl_score, icl_settings
+from .lens import Lens, build_model, load_weights
+from .prompts import repeated_random_tokens
+from .runs import Run
+
+N_PREVIOUS_TOKEN_SEQUENCES = 8
+MAX_BATCH_TOKENS = 2048  # small enough that attention patterns stay in the cache of a CPU
+
+
+@dataclasses.dataclass(frozen=True)
+class CheckpointScan:
+    """Scores, losses on `evaluation` and patterns on `texts`, for any checkpoint of `run`. Can be sent to a worker."""
+
+    run: Run
+    asked: ScoreSettings
+    evaluation: Int[np.ndarray, "example token"]
+    texts: Mapping[str, list[int]]
+
+    @property
+    def n_ctx(self) -> int:
+        return self.run.model["n_ctx"]
+
+    @cached_property
+    def icl(self) -> dict[str, int]:
+        return icl_settings(self.n_ctx)
+
+    def settings(self) -> dict[str, object]:
+        """Attributes of the history: whatever must be the same for two results to stand side by side."""
+        return {
+            **self.asked.about(),
+            "scores": " ".join(self.asked.names),
+            **self.icl,
+            "model": self.run.name,
+            "fingerprints": json.dumps(dict(self.run.fingerprints), sort_keys=True),
+            "n_evaluation": len(self.evaluation),
+            "texts": json.dumps({name: list(tokens) for name, tokens in self.texts.items()}),
+        }
+
+    def standing_lens(self) -> Lens:
+        """A model that stands, for one checkpoint after another."""
+        return Lens(build_model(self.run.model))
+
+    def read(self, step: int) -> Mapping[str, np.ndarray]:
+        return self.run.checkpoint(step).read()
+
+    def measure(self, lens: Lens, weights: Mapping[str, np.ndarray]) -> xr.Dataset:
+        """Load a checkpoint's weights into the standing model and measure it: a history without `step`."""
+        load_weights(lens.model, weights)
+        values, _ = score_heads(lens, self.asked, self._text)
+        evaluation = torch.from_numpy(self.evaluation)
+        batch = max(1, MAX_BATCH_TOKENS // evaluation.shape[1])
+        losses = torch.cat([lens.token_losses(part) for part in evaluation.split(batch)])
+        values["loss_by_position"] = losses.mean(0).cpu().numpy()
+        values["loss"] = losses.mean().cpu().numpy()
+        values["icl_score"] = icl_score(values["loss_by_position"], **self.icl)
+        values["pattern"] = _patterns(lens, self.texts)
+        return labelled(values, {}, {})
+
+    def nulls(self, lens: Lens, n_nulls: int) -> xr.Dataset:
+        """The null distributions of the scores, from the matrices of the last checkpoint drawn anew."""
+        if not n_nulls:
+            return xr.Dataset()
+        load_weights(lens.model, self.run.checkpoints[-1].read())
+        found = null_scores(lens, self.asked, n_nulls, self._text)
+        return labelled(found, {"null": np.arange(n_nulls)}, {})
+
+    def template(self) -> xr.Dataset:
+        """The history to be, all of it missing but for what does not depend on a checkpoint."""
+        n_steps, longest = len(self.run.steps), max(map(len, self.texts.values()))
+        n_layers, n_heads = self.run.model["n_layers"], self.run.model["n_heads"]
+        per_head = (n_steps, n_layers, n_heads)
+        values: dict[str, np.ndarray] = {name: np.full(per_head, np.nan, np.float32) for name in self.asked.names}
+        values["loss"] = values["icl_score"] = np.full(n_steps, np.nan, np.float32)
+        values["loss_by_position"] = np.full((n_steps, self.n_ctx - 1), np.nan, np.float32)
+        values["pattern"] = np.zeros((*per_head, len(self.texts), longest, longest), np.uint8)
+        values["token"] = _token_strings(self.run, self.texts, longest)
+        logged = [record for record in self.run.log() if "loss" in record]
+        values["training_loss"] = np.array([record["loss"] for record in logged], np.float32)
+        coords = {
+            "step": np.array(self.run.steps),
+            "tokens_seen": ("step", np.array([checkpoint.tokens_seen for checkpoint in self.run.checkpoints])),
+            "layer": np.arange(n_layers),
+            "head": np.arange(n_heads),
+            "position": np.arange(1, self.n_ctx),
+            "text": np.array(list(self.texts)),
+            "log_tokens_seen": ("log", np.array([record["tokens_seen"] for record in logged], dtype=np.int64)),
+        }
+        return labelled(values, coords, {})
+
+    @property
+    def _text(self) -> Tensor:
+        return torch.from_numpy(self.evaluation[:N_PREVIOUS_TOKEN_SEQUENCES])
+
+
+def checkpoint_scan(
+    run: Run,
+    lens: Lens,
+    asked: ScoreSettings,
+    n_evaluation: int,
+    texts: Mapping[str, Sequence[int]] | None,
+) -> CheckpointScan:
+    """The measurements `scan_run` is asked for. Raises HistoryError if a text does not fit the context."""
+    held_out = run.held_out()
+    # Taken evenly: neighbours come from the same document, and one document must not dominate.
+    evaluation = held_out[:: max(1, len(held_out) // n_evaluation)][:n_evaluation].astype(np.int64)
+    if texts is None:
+        two_repeats = dataclasses.replace(asked.prompts, n_sequences=1, n_repeats=2)
+        texts = {
+            "repeated random tokens": repeated_random_tokens(lens.d_vocab, lens.bos, two_repeats)[0].tolist(),
+            "held-out text": evaluation[0, : min(64, lens.n_ctx)].tolist(),
+        }
+    for name, tokens in texts.items():
+        if not 0 < len(tokens) <= lens.n_ctx:
+            raise HistoryError(f"text {name!r} has {len(tokens)} tokens; the model's context takes 1 to {lens.n_ctx}")
+    plain = {name: [int(token) for token in tokens] for name, tokens in texts.items()}
+    return CheckpointScan(run, asked, evaluation, plain)
+
+
+def _patterns(lens: Lens, texts: Mapping[str, Sequence[int]]) -> np.ndarray:
+    """Attention patterns (layer, head, text, query, key), quantised to 1/255; zero beyond a text's end."""
+    longest = max(map(len, texts.values()))
+    quantised = np.zeros((lens.n_layers, lens.n_heads, len(texts), longest, longest), dtype=np.uint8)
+    for i, tokens in enumerate(texts.values()):
+        seen: dict[int, Tensor] = {}
+        lens.visit_attention(
+            torch.tensor([list(tokens)]), lambda layer, pattern, values, seen=seen: seen.update({layer: pattern[0]})
+        )
+        for layer, pattern in seen.items():
+            levels = (pattern.float() / PATTERN_SCALE).round().to(torch.uint8)
+            quantised[layer, :, i, : len(tokens), : len(tokens)] = levels.cpu().numpy()
+    return quantised
+
+
+def _token_strings(run: Run, texts: Mapping[str, Sequence[int]], longest: int) -> np.ndarray:
+    """What each token stands for in text, (text, query); empty beyond a text's end."""
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_str(run.tokenizer_json())
+    strings = [
+        [tokenizer.decode([token], skip_special_tokens=False) for token in tokens] + [""] * (longest - len(tokens))
+        for tokens in texts.values()
+    ]
+    return np.array(strings)

@@ -1,0 +1,27 @@
+"""The in-context-learning score (O22): how much having seen more text helps."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def icl_settings(n_ctx: int) -> dict[str, int]:
+    """Token indices of the in-context-learning score: O22's 50 and 500 of a context of 512, scaled to `n_ctx`.
+
+    A single index of a few hundred examples is noisy, so the loss is averaged over the indices within
+    `icl_half_width` of each.
+    """
+    late, early = round(500 / 512 * n_ctx), max(1, round(50 / 512 * n_ctx))
+    return {"icl_early": early, "icl_late": late, "icl_half_width": min(n_ctx // 50, early - 1, n_ctx - 1 - late)}
+
+
+def icl_score(loss_by_position: np.ndarray, icl_early: int, icl_late: int, icl_half_width: int) -> np.ndarray:
+    """Loss late in the context minus loss early in it, in nats; negative is better (O22).
+
+    `loss_by_position` has the index of the predicted token, from 1 on, as its last axis.
+    """
+
+    def around(index: int) -> np.ndarray:
+        return loss_by_position[..., index - 1 - icl_half_width : index + icl_half_width].mean(-1)
+
+    return around(icl_late) - around(icl_early)

@@ -1,0 +1,148 @@
+"""TransformerLens' own checkpoint repositories: `checkpoints/*_<tokens>.pth` beside a `config.json` of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import RunError
+from .architecture import weights_limit
+from .hub_cache import Keep, KeptDownloads, left_over, repository_folder, snapshot_folder
+from .hub_client import TOKENIZER_FILES, fetch_file, fetch_matching, file_sizes, revisions
+from .names import NamedStep, read_names
+from .run import Checkpoint, Run
+from .safe_read import read_json, read_text, read_weight_file, refuse_oversize, trusted_root
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+FOLDER, REVISION = "checkpoints", "main"
+FILE_PATTERN = r"checkpoints/.*_(?P<tokens>\d+)\.pth"
+STEPS_BELOW = 10**9  # a run whose last label is smaller counts steps, not tokens: TransformerLens' own rule
+
+
+@dataclass(frozen=True)
+class LegacyArchitecture:
+    """A model of one of the repositories, by its `config.json`, with the tokenizer that names."""
+
+    repository: str
+
+    @cached_property
+    def shape(self) -> Mapping[str, Any]:
+        from ..lens.swapping import shape_of_model
+
+        return shape_of_model(self.build())
+
+    def build(self) -> Any:
+        from ..lens.swapping import standing_legacy_bridge
+
+        return standing_legacy_bridge(self.repository, _tokenizer_folder(self.repository))
+
+    def load(self, model: Any, weights: Mapping[str, Any]) -> None:
+        from ..lens.swapping import swap_legacy_weights
+
+        swap_legacy_weights(model, weights)
+
+    def __str__(self) -> str:
+        return "TransformerLens' own"
+
+
+def open_legacy(
+    name: str,
+    pattern: str | None = None,
+    tokens_per_step: int | None = None,
+    keep: Keep = "all",
+    max_bytes: int | None = None,
+) -> Run:
+    """Open a repository by TransformerLens' name for it (`attn-only-2l`) or its own (`NeelNanda/…`).
+
+    Its files are labelled with tokens seen, which serve as steps unless `tokens_per_step` is given.
+    """
+    from ..lens.swapping import legacy_repository
+
+    repository = legacy_repository(name)
+    kept = KeptDownloads.of(repository, keep)
+    commit = revisions(repository, lambda snapshot: (snapshot / FOLDER).is_dir()).get(REVISION)
+    if commit is None:
+        raise RunError(f"tl:{name}: {repository} has no revision {REVISION}")
+    sizes = _files(repository, commit)
+    named = read_names(sizes, pattern or FILE_PATTERN)
+    if not named:
+        raise RunError(
+            f"tl:{name}: {repository} has no {FOLDER}/*_<tokens>.pth; its {FOLDER} holds {sorted(sizes)[:10]}"
+        )
+    if pattern is None:
+        named = [_relabel(entry, named[-1].step >= STEPS_BELOW, tokens_per_step) for entry in named]
+    architecture = LegacyArchitecture(repository)
+    return Run(
+        name=repository,
+        checkpoints=[
+            Checkpoint(
+                entry.step,
+                entry.tokens_seen,
+                partial(_read, repository, entry.name, sizes[entry.name], commit, architecture, max_bytes, kept),
+                architecture,
+                f"tl:{repository}/{entry.name}",
+            )
+            for entry in named
+        ],
+        architecture=architecture,
+        fingerprints={"source": repository, "commit": commit},
+        tokenizer_json=partial(_tokenizer_json, repository),
+    )
+
+
+def _files(repository: str, commit: str) -> dict[str, int]:
+    """Bytes of each checkpoint file; without a connection, of those in the cache."""
+    try:
+        return file_sizes(repository, commit, FOLDER)
+    except RunError:
+        snapshot = snapshot_folder(repository, commit)
+        cached = {str(path.relative_to(snapshot)): path.stat().st_size for path in (snapshot / FOLDER).glob("*.pth")}
+        if not cached:
+            raise
+        return cached
+
+
+def _relabel(entry: NamedStep, counts_tokens: bool, tokens_per_step: int | None) -> NamedStep:
+    label = entry.step
+    if not counts_tokens:
+        return NamedStep(label, None if tokens_per_step is None else label * tokens_per_step, entry.name)
+    return NamedStep(label if tokens_per_step is None else round(label / tokens_per_step), label, entry.name)
+
+
+def _read(
+    repository: str,
+    file: str,
+    n_bytes: int,
+    commit: str,
+    architecture: LegacyArchitecture,
+    max_bytes: int | None,
+    kept: KeptDownloads,
+) -> dict[str, Tensor]:
+    limit = weights_limit(architecture, max_bytes)
+    refuse_oversize(f"{file} of {repository}", n_bytes, limit)
+    snapshot = snapshot_folder(repository, commit)
+    downloads = [left for left in left_over(snapshot) if left.path == snapshot / file]
+    try:
+        path = fetch_file(repository, file, REVISION, commit, downloads, kept.is_limited)
+        return read_weight_file(path, repository_folder(repository), limit)
+    finally:
+        kept.add(downloads)
+
+
+def _tokenizer_json(repository: str) -> str | None:
+    folder = _tokenizer_folder(repository)
+    if folder is None or not (folder / "tokenizer.json").is_file():
+        return None
+    return read_text(folder / "tokenizer.json", trusted_root(folder))
+
+
+def _tokenizer_folder(repository: str) -> Path | None:
+    """Where the cache has the tokenizer, which lies in a repository of its own."""
+    config = fetch_matching(repository, REVISION, ["config.json"]) / "config.json"
+    name = read_json(config, repository_folder(repository)).get("tokenizer_name")
+    return None if name is None else fetch_matching(str(name), REVISION, TOKENIZER_FILES)

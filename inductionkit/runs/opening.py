@@ -1,0 +1,90 @@
+"""`open_run`: the right reader for a source."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from ..errors import RunError
+from .bundled import bundled_folder
+from .folder import open_folder
+from .hub import open_hub
+from .hub_cache import Keep
+from .hugging_face_folder import open_hugging_face_folder
+from .legacy import open_legacy
+from .listed import Loader, open_list
+from .run import Run
+from .select import Wanted, choose
+
+
+def open_run(
+    source: str | Path | Iterable[tuple[int, Loader]],
+    *,
+    checkpoints: Wanted = None,
+    pattern: str | None = None,
+    tokens_per_step: int | None = None,
+    log: str | Path | None = None,
+    keep: Keep | None = None,
+    max_bytes: int | None = None,
+    model: Any = None,
+) -> Run:
+    """Open a training run: an ordered set of checkpoints, and one model to load them into.
+
+    `source` is one of
+
+    - `"bundled"`, `"bundled:one-layer"`, or a folder that `inductionkit train` wrote;
+    - a folder of Hugging Face checkpoints (`checkpoint-500/`, `step1000/`), or a single one;
+    - `"hf:ORG/NAME"`: the revisions of a repository on the hub, as `hf:EleutherAI/pythia-70m`;
+    - `"tl:NAME"`: TransformerLens' own repositories, as `tl:attn-only-2l`;
+    - a list of (step, loader), each loader a function that gives a state dict, with `model=`.
+
+    `checkpoints` chooses among them: a number, `"log:20"`, a slice, a range or a list of steps, see `choose`.
+    `pattern` is a regular expression for the names of checkpoints, with a group `step` or `tokens`, where
+    they are named otherwise. `tokens_per_step` (batch size times context) gives the tokens seen where
+    names and manifests do not tell, 2,097,152 for Pythia; unknown, they are None. `log` is a file of
+    losses: CSV, JSON lines or `trainer_state.json`; the last is found by itself. `keep` says how much of
+    what is downloaded stays in the hub client's cache after it was read: `"all"` (default), `"none"`, or
+    bytes per worker; what was there before stays. `max_bytes` is the largest checkpoint that is read, by default
+    twice the model in float32.
+
+    Checkpoints are read only when they are loaded. No code of a source is run, and nothing is read from
+    outside it. Raises RunError where there is no run, or an option does not go with the source.
+
+    >>> open_run("bundled", checkpoints="log:3").steps
+    [0, 228, 3906]
+    """
+    opener, place = _opener(source)
+    options = {
+        "pattern": pattern,
+        "tokens_per_step": tokens_per_step,
+        "log": log,
+        "keep": keep,
+        "max_bytes": max_bytes,
+        "model": model,
+    }
+    given = {name: value for name, value in options.items() if value is not None}
+    taken = inspect.signature(opener).parameters
+    if refused := sorted(given.keys() - taken.keys()):
+        raise RunError(
+            f"{refused[0]}= does not go with {source!r}; of the options it takes {sorted(taken & options.keys())}"
+        )
+    run = opener(place, **given)
+    chosen = set(choose(run.steps, checkpoints))
+    return dataclasses.replace(run, checkpoints=[entry for entry in run.checkpoints if entry.step in chosen])
+
+
+def _opener(source: Any) -> tuple[Callable[..., Run], Any]:
+    if not isinstance(source, str | Path):
+        return open_list, source
+    kind, _, rest = str(source).partition(":")
+    if kind == "bundled":
+        return open_folder, bundled_folder(str(source))
+    if kind == "hf":
+        return open_hub, rest
+    if kind == "tl":
+        return open_legacy, rest
+    path = Path(source)
+    return (open_folder if (path / "manifest.json").is_file() else open_hugging_face_folder), path

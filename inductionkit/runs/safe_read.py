@@ -1,0 +1,167 @@
+"""Files from strangers: weights, indices and configurations, read without trusting what they claim.
+
+Nothing is executed (pickles hold tensors or are refused), nothing is read from outside the folder that
+was opened (links and `../` are refused), nothing is read, or allocated, beyond the size of the model.
+"""
+
+from __future__ import annotations
+
+import json
+import pickle
+import zipfile
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import RunError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+WEIGHT_FILES = (
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+)
+MAX_JSON_BYTES = 2**28
+SAFE_UNPICKLING_SINCE = (2, 6)  # before, weights_only=True could be made to run code (CVE-2025-32434)
+
+
+def trusted_root(folder: Path) -> Path:
+    """The folder that files must stay inside: the folder itself, or the hub's cache of the repository it lies in.
+
+    In that cache a snapshot's files are links to blobs two folders up, and those are meant to be followed.
+    """
+    folder = folder.resolve()
+    repository = folder.parent.parent
+    in_cache = folder.parent.name == "snapshots" and repository.name.startswith("models--")
+    return repository if in_cache else folder
+
+
+def inside(path: Path, root: Path) -> Path:
+    """The file that `path` leads to. Raises RunError if it is outside `root` or not there."""
+    target = path.resolve()
+    if not target.is_relative_to(root.resolve()):
+        raise RunError(f"{path} leads out of {root}, to {target}; put the file itself there if you trust it")
+    if not target.is_file():
+        raise RunError(f"{path} is missing; copy the checkpoint again, or leave it out")
+    return target
+
+
+def read_text(path: Path, root: Path) -> str:
+    """A text file of at most a quarter of a gigabyte."""
+    file = inside(path, root)
+    if file.stat().st_size > MAX_JSON_BYTES:
+        raise RunError(f"{path} is {file.stat().st_size:,} bytes; at most {MAX_JSON_BYTES:,} are read of such a file")
+    try:
+        return file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise RunError(f"{path} cannot be read as text: {error}") from None
+
+
+def read_json(path: Path, root: Path) -> dict[str, Any]:
+    """A JSON file that holds an object."""
+    try:
+        content = json.loads(read_text(path, root))
+    except (ValueError, RecursionError) as error:
+        raise RunError(f"{path} is not readable JSON ({error}); copy it again") from None
+    if not isinstance(content, dict):
+        raise RunError(f"{path} holds a {type(content).__name__}, not an object with named entries")
+    return content
+
+
+def entry_file(names: Collection[str], where: object) -> str:
+    """The file that a checkpoint's weights are read from, first choice first. Raises RunError if there is none."""
+    for name in WEIGHT_FILES:
+        if name in names:
+            return name
+    raise RunError(f"{where} has no weights: seen {sorted(names)}, looked for {', '.join(WEIGHT_FILES)}")
+
+
+def shard_names(index: Path, root: Path) -> dict[str, str]:
+    """Which shard each tensor is in, by an index file. Raises RunError unless the shards lie beside it."""
+    weight_map = read_json(index, root).get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise RunError(f'{index} has no "weight_map" of tensors to files; copy it again')
+    suffix = ".safetensors" if ".safetensors" in index.name else ".bin"
+    for tensor, shard in weight_map.items():
+        if not isinstance(shard, str) or Path(shard).name != shard or "\\" in shard or not shard.endswith(suffix):
+            raise RunError(f"{index} puts {tensor} into {shard!r}; a shard is a *{suffix} file beside its index")
+    return weight_map
+
+
+def read_weights(folder: Path, root: Path, max_bytes: int) -> dict[str, Tensor]:
+    """The tensors of a checkpoint in Hugging Face layout, in memory. Raises RunError as the module says."""
+    entry = folder / entry_file([path.name for path in folder.iterdir()], folder)
+    if entry.suffix != ".json":
+        return read_weight_file(entry, root, max_bytes)
+    weight_map = shard_names(entry, root)
+    shards = [folder / name for name in sorted(set(weight_map.values()))]
+    refuse_oversize(folder, sum(inside(shard, root).stat().st_size for shard in shards), max_bytes)
+    weights: dict[str, Tensor] = {}
+    for shard in shards:
+        weights |= read_weight_file(shard, root, max_bytes)
+    if missing := sorted(weight_map.keys() - weights.keys()):
+        raise RunError(f"{entry} lists {missing[0]} and {len(missing) - 1} more that no shard holds; copy it again")
+    return weights
+
+
+def read_weight_file(path: Path, root: Path, max_bytes: int) -> dict[str, Tensor]:
+    """The tensors of one `.safetensors`, `.bin` or `.pth` file."""
+    file = inside(path, root)
+    refuse_oversize(path, file.stat().st_size, max_bytes)
+    weights = _read_safetensors(file, path) if path.suffix == ".safetensors" else _read_pickle(file, path)
+    # A pickled tensor may repeat one number ten billion times in a file of a kilobyte.
+    refuse_oversize(path, sum(tensor.numel() * tensor.element_size() for tensor in weights.values()), max_bytes)
+    return weights
+
+
+def refuse_oversize(what: object, n_bytes: int, max_bytes: int) -> None:
+    if n_bytes > max_bytes:
+        raise RunError(
+            f"{what} claims {n_bytes:,} bytes; the weights of this model take at most {max_bytes:,}. It was not read; "
+            f"pass max_bytes= if it is right"
+        )
+
+
+def _read_safetensors(file: Path, path: Path) -> dict[str, Tensor]:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(file, framework="pt") as opened:
+            # Tensors are views of the mapped file until they are copied.
+            return {name: opened.get_tensor(name).clone() for name in opened.keys()}
+    except (SafetensorError, OSError, ValueError, RuntimeError) as error:
+        raise RunError(f"{path} is cut short or not a safetensors file ({error}); copy it again") from None
+
+
+def _read_pickle(file: Path, path: Path) -> dict[str, Tensor]:
+    import torch
+
+    if tuple(map(int, torch.__version__.split(".")[:2])) < SAFE_UNPICKLING_SINCE:
+        raise RunError(f"{path} is a pickle, which torch {torch.__version__} cannot read safely; update torch to 2.6")
+    _refuse_packed(file, path)
+    try:
+        content = torch.load(file, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise RunError(f"{path} holds more than tensors, which might run code; it was not read: {error}") from None
+    except (RuntimeError, OSError, ValueError, EOFError, KeyError, TypeError, AttributeError) as error:
+        raise RunError(f"{path} is cut short or not a file of tensors ({error}); copy it again") from None
+    if not isinstance(content, Mapping) or not all(isinstance(tensor, torch.Tensor) for tensor in content.values()):
+        raise RunError(f"{path} is not a dictionary of tensors by name; save the model's state_dict alone")
+    return {str(name): tensor for name, tensor in content.items()}
+
+
+def _refuse_packed(file: Path, path: Path) -> None:
+    """Refuse what torch never writes: compressed entries, which may unpack to any size. And the form before 1.6."""
+    try:
+        with zipfile.ZipFile(file) as archive:
+            packed = [entry.filename for entry in archive.infolist() if entry.compress_type != zipfile.ZIP_STORED]
+    except zipfile.BadZipFile:
+        raise RunError(
+            f"{path} is cut short, or was written by a torch before 1.6, whose files claim sizes that cannot be "
+            f"checked; copy it again, or save it as safetensors"
+        ) from None
+    if packed:
+        raise RunError(f"{path} has compressed parts ({packed[0]}), which torch does not write; it was not read")

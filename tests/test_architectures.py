@@ -1,0 +1,152 @@
+"""Every score on every architecture, raw and folded, against a slow implementation on the Hugging Face module."""
+
+from __future__ import annotations
+
+import copy
+from functools import cached_property
+
+import numpy as np
+import pytest
+import slow_architectures as slow_side
+import torch
+import transformers
+from architectures import CONFIGS, D_VOCAB, bos_of, random_hugging_face_model, randomised, save
+from transformer_lens.model_bridge import TransformerBridge
+
+from inductionkit.errors import ModelError
+from inductionkit.head_scan import DEFAULT_SCORES, scan_heads
+from inductionkit.prompts import PromptSettings, repeated_random_tokens
+
+PROMPTS = PromptSettings(n_sequences=2, n_distinct=10, n_repeats=3)
+TEXT = torch.randint(0, D_VOCAB, (2, 30), generator=torch.Generator().manual_seed(5))
+WEIGHT_SCORES = ("ov_copying", "qk_trace", "k_composition", "q_composition", "v_composition")
+CLOSE = {"rtol": 1e-4, "atol": 1e-5}
+
+
+class Architecture:
+    """One architecture: its Hugging Face model, the same taken apart, and bridges with raw and folded weights."""
+
+    def __init__(self, name, folder):
+        self.name = name
+        self.model = random_hugging_face_model(name)
+        self.folder = save(self.model, folder)
+        self.slow = slow_side.SlowModel(copy.deepcopy(self.model))
+
+    @cached_property
+    def raw(self):
+        return TransformerBridge.boot_transformers(str(self.folder), device="cpu")
+
+    @cached_property
+    def folded(self):
+        bridge = TransformerBridge.boot_transformers(str(self.folder), device="cpu")
+        bridge.enable_compatibility_mode()
+        return bridge
+
+    @cached_property
+    def expected(self):
+        bos = bos_of(self.name)
+        prompts = repeated_random_tokens(D_VOCAB, bos, PROMPTS).numpy()
+        found = slow_side.pass_scores(self.slow, prompts, TEXT.numpy(), bos, PROMPTS.n_distinct)
+        found |= slow_side.compositions(self.slow)
+        found["ov_copying"] = slow_side.ov_copying(self.slow)
+        found["qk_trace"] = slow_side.qk_trace(self.slow, found["previous_token"])
+        return found
+
+
+@pytest.fixture(scope="module", params=CONFIGS)
+def architecture(request, tmp_path_factory):
+    return Architecture(request.param, tmp_path_factory.mktemp(request.param))
+
+
+def test_slow_side_reads_the_weights_that_the_model_uses(architecture):
+    """Attention's output is what the slow side says but for one constant vector, and so are attention scores but for
+    what depends on the query or on the key alone: biases, and ALiBi's slopes. Rotations are off at position 0."""
+    slow = architecture.slow
+    at_zero = {} if architecture.name == "bloom" else {"position_ids": torch.zeros(1, TEXT.shape[1], dtype=torch.long)}
+    run = slow.run(TEXT[0].numpy(), attention_mask=torch.ones(1, TEXT.shape[1]), **at_zero)
+    for layer, (pattern, read, written) in enumerate(zip(run.patterns, run.read, run.written)):
+        query, key, value, output = slow.weights(layer)
+        constant = written - (pattern @ read @ value @ output).sum(0)
+        np.testing.assert_allclose(constant, np.broadcast_to(constant[0], constant.shape), atol=1e-5)
+        if not slow.norms_queries:
+            late, early = slice(10, None), slice(0, 10)  # every such query sees every such key
+            scores = centred_twice(np.log(pattern[:, late, early]))
+            matched = centred_twice(read[late] @ query @ (read[early] @ key).swapaxes(1, 2))
+            for head in range(slow.n_heads):  # Gemma 2 caps scores softly: straight to 1e-3
+                assert np.corrcoef(scores[head].ravel(), matched[head].ravel())[0, 1] > 0.999
+
+
+def centred_twice(matrices):
+    matrices = matrices - matrices.mean(-1, keepdims=True)
+    return matrices - matrices.mean(-2, keepdims=True)
+
+
+@pytest.mark.parametrize("weights", ["raw", "folded"])
+def test_every_score_equals_the_slow_one(architecture, weights):
+    names = (*DEFAULT_SCORES, *WEIGHT_SCORES)
+    found = scan_heads(getattr(architecture, weights), TEXT, scores=names, prompts=PROMPTS)
+    assert architecture.expected.keys() == set(names)
+    for name in names:
+        np.testing.assert_allclose(found[name], architecture.expected[name], **CLOSE, err_msg=name)
+
+
+@pytest.mark.parametrize("weights", ["raw", "folded"])
+def test_effective_embedding_equals_a_first_block_without_attention(architecture, weights):
+    found = scan_heads(getattr(architecture, weights), scores=["ov_copying"], effective_embedding=True)
+    expected = slow_side.ov_copying(architecture.slow, effective=True)
+    assert not np.allclose(expected, architecture.expected["ov_copying"], **CLOSE)
+    np.testing.assert_allclose(found.ov_copying, expected, **CLOSE)
+
+
+@pytest.mark.parametrize("source", ["folder", "model"])
+def test_folders_and_hugging_face_models_score_like_the_bridge(architecture, source):
+    before = {name: tensor.clone() for name, tensor in architecture.model.state_dict().items()}
+    found = scan_heads(getattr(architecture, source), TEXT, prompts=PROMPTS)
+    for name in DEFAULT_SCORES:
+        np.testing.assert_allclose(found[name], architecture.expected[name], **CLOSE, err_msg=name)
+    after = architecture.model.state_dict()
+    assert after.keys() == before.keys()
+    assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
+
+
+def test_a_folder_needs_no_tokenizer(tmp_path):
+    model = random_hugging_face_model("mistral")
+    model.save_pretrained(tmp_path / "without")
+    found = scan_heads(str(tmp_path / "without"), prompts=PROMPTS)
+    expected = scan_heads(save(model, tmp_path / "with"), prompts=PROMPTS)
+    np.testing.assert_array_equal(found.prefix_matching, expected.prefix_matching)
+
+
+def test_low_precision_weights_are_scored_in_float32(tmp_path):
+    """Scores of weights equal those of the same weights kept in float32; attention itself is the model's business."""
+    rounded = random_hugging_face_model("llama").to(torch.bfloat16).float()
+    folder = str(save(rounded, tmp_path))
+    exact = TransformerBridge.boot_transformers(folder, device="cpu")
+    low = TransformerBridge.boot_transformers(folder, device="cpu", dtype=torch.bfloat16)
+    names = (*DEFAULT_SCORES, *WEIGHT_SCORES)
+    found, expected = (scan_heads(model, TEXT, scores=names, prompts=PROMPTS) for model in (low, exact))
+    for name in ("ov_copying", "k_composition", "q_composition", "v_composition"):
+        np.testing.assert_allclose(found[name], expected[name], rtol=1e-5, atol=1e-6, err_msg=name)
+    for name in ("prefix_matching", "duplicate_token", "previous_token"):
+        np.testing.assert_allclose(found[name], expected[name], atol=0.02, err_msg=name)
+    for name in ("copying", "logit_lift"):
+        np.testing.assert_allclose(found[name], expected[name], rtol=0.05, atol=0.05, err_msg=name)
+    assert np.isfinite(found.qk_trace[1:]).all()
+
+
+_SMALL = dict(vocab_size=D_VOCAB, num_hidden_layers=2, hidden_size=24)
+NOT_DECODERS = {
+    "BertForMaskedLM": transformers.BertConfig(**_SMALL, num_attention_heads=3, intermediate_size=48),
+    "T5ForConditionalGeneration": transformers.T5Config(
+        vocab_size=D_VOCAB, d_model=24, d_kv=8, d_ff=48, num_layers=2, num_heads=3
+    ),
+    "MambaForCausalLM": transformers.MambaConfig(**_SMALL, state_size=4),
+}
+
+
+@pytest.mark.parametrize("name", NOT_DECODERS)
+def test_what_has_no_causal_attention_is_refused_by_name(name, tmp_path):
+    model = randomised(getattr(transformers, name)(NOT_DECODERS[name]).eval())
+    bridge = TransformerBridge.boot_transformers(str(save(model, tmp_path)), device="cpu")
+    with pytest.raises(ModelError, match=name.removesuffix("ForCausalLM")):
+        scan_heads(bridge)

@@ -1,0 +1,158 @@
+"""Scans that are interrupted lose nothing, repeat nothing and leave nothing behind."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections import Counter
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from inductionkit import open_history, open_run
+from inductionkit.checkpoint_scan import CheckpointScan
+from inductionkit.errors import HistoryError, RunError
+from inductionkit.scan import scan_run
+from inductionkit.store import GrowingStore
+from inductionkit.train import CheckpointSpec, train
+from inductionkit.workers import RestartingPool
+
+KILLED_SCANS = Path(__file__).with_name("killed_scans.py")
+
+
+@pytest.fixture(scope="module")
+def run_of_40(recipe, tmp_path_factory):
+    """A checkpoint at each of 40 steps."""
+    path = tmp_path_factory.mktemp("run") / "forty"
+    every = CheckpointSpec(first=416, n_log=2, dense=(416, 416 * 40), n_dense=40)
+    train(dataclasses.replace(recipe, name="forty", checkpoints=every), path, progress=False)
+    run = open_run(path)
+    assert len(run.steps) >= 40
+    return path
+
+
+def files(store: Path) -> dict[str, bytes]:
+    return {str(file.relative_to(store)): file.read_bytes() for file in sorted(store.rglob("*")) if file.is_file()}
+
+
+def test_sixty_kills(run_of_40, tmp_path):
+    killed, whole = tmp_path / "killed.zarr", tmp_path / "whole.zarr"
+
+    def scan(store: Path, n_kills: int, longest: float) -> list[dict]:
+        command = [sys.executable, KILLED_SCANS, run_of_40, store, f"{store}.log", str(n_kills), str(longest)]
+        subprocess.run(command, check=True, timeout=500)
+        return [json.loads(line) for line in Path(f"{store}.log").read_text().splitlines()]
+
+    undisturbed = [record["seconds"] for record in scan(whole, 0, 0.0)]
+    # So that a scan comes to its third checkpoint or so before it is killed, if not in setting up.
+    records = scan(killed, 60, undisturbed[3])
+    assert files(killed) == files(whole)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
+        f"{name}{end}" for name in ("killed.zarr", "whole.zarr") for end in ("", ".log")
+    )
+    steps, losses = open_run(run_of_40).steps, open_history(whole)["loss"].values.tolist()
+    assert len({record["pid"] for record in records}) > 5  # it was interrupted in the midst of work
+    for record in records:
+        assert steps[losses.index(record["loss"])] not in record["before"]
+    # Measured twice is what was measured but not yet written when the kill came: once an attempt at most.
+    repeated = sum(n - 1 for n in Counter(record["loss"] for record in records).values())
+    assert repeated <= 60
+
+
+def test_a_store_takes_one_scan_at_a_time(run_path, tmp_path):
+    run, store = open_run(run_path), tmp_path / "scan.zarr"
+    scan_run(run, store=store, n_evaluation=4, progress=False)
+    stored = open_history(store)
+    settings = {key: value for key, value in stored.attrs.items() if key != "schema_version"}
+    with GrowingStore(store, stored, settings):
+        with pytest.raises(HistoryError, match="another process is scanning into"):
+            scan_run(run, store=store, n_evaluation=4, progress=False)
+    scan_run(run, store=store, n_evaluation=4, progress=False)  # let go
+
+
+def test_a_write_that_fails_is_told_and_gone_on_from(run_path, tmp_path, monkeypatch):
+    run, store = open_run(run_path), tmp_path / "scan.zarr"
+    to_zarr, calls = xr.Dataset.to_zarr, []
+
+    def full(self, *arguments, **keywords):
+        if "region" in keywords:
+            calls.append(1)
+            if len(calls) == 4:  # the mark of the second checkpoint
+                raise OSError(28, "No space left on device")
+        return to_zarr(self, *arguments, **keywords)
+
+    monkeypatch.setattr(xr.Dataset, "to_zarr", full)
+    with pytest.raises(HistoryError, match=r"step \d+ could not be written .*No space left.*goes on from there"):
+        scan_run(run, store=store, n_evaluation=4, progress=False)
+    monkeypatch.undo()
+    assert open_history(store).sizes["step"] == 1
+    went_on = scan_run(run, store=store, n_evaluation=4, progress=False)
+    xr.testing.assert_identical(went_on, scan_run(run, store=tmp_path / "new.zarr", n_evaluation=4, progress=False))
+
+
+@pytest.fixture
+def damaged(run_path, tmp_path):
+    """The run with a flipped byte in a checkpoint in its middle."""
+    copy = tmp_path / "damaged"
+    subprocess.run(["cp", "-r", run_path, copy], check=True)
+    file = sorted((copy / "checkpoints").iterdir())[3]
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+    return open_run(copy)
+
+
+def test_a_damaged_checkpoint_stops_the_scan_or_is_skipped(damaged, tmp_path):
+    with pytest.raises(RunError, match="SHA-256|sha256|differs"):
+        scan_run(damaged, store=tmp_path / "scan.zarr", n_evaluation=4, progress=False)
+    assert open_history(tmp_path / "scan.zarr").sizes["step"] == 3
+    for store in (tmp_path / "scan.zarr", None):
+        skipping = scan_run(damaged, store=store, n_evaluation=4, on_error="skip", progress=False)
+        assert skipping["step"].values.tolist() == [step for i, step in enumerate(damaged.steps) if i != 3]
+        assert list(json.loads(skipping.attrs["skipped"])) == [str(damaged.steps[3])]
+
+
+def test_a_store_by_url(run_path):
+    run = open_run(run_path)
+    stored = scan_run(run, store="memory://somewhere/scan.zarr", n_evaluation=4, progress=False)
+    again = scan_run(run, store="memory://somewhere/scan.zarr", n_evaluation=4, progress=False)
+    xr.testing.assert_identical(stored, again)
+    xr.testing.assert_identical(open_history("memory://somewhere/scan.zarr"), stored)
+    with pytest.raises(HistoryError, match="other settings"):
+        scan_run(run, store="memory://somewhere/scan.zarr", n_evaluation=5, progress=False)
+    with pytest.raises(HistoryError, match="not a Zarr store"):
+        open_history("memory://nowhere/scan.zarr")
+
+
+class DiesOnce(CheckpointScan):
+    """Kills the worker that measures the third checkpoint, the first time."""
+
+    def read(self, step):
+        mark = Path(os.environ["INDUCTIONKIT_TEST_MARK"])
+        if step == self.run.steps[2] and not mark.exists():
+            mark.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().read(step)
+
+
+@pytest.mark.parametrize("kind", ["restarting", "plain"])
+def test_a_worker_that_dies_costs_a_new_attempt(kind, run_path, tmp_path, monkeypatch):
+    run = open_run(run_path)
+    expected = scan_run(run, n_evaluation=4, progress=False)
+    monkeypatch.setenv("INDUCTIONKIT_TEST_MARK", str(tmp_path / "died"))
+    monkeypatch.setattr("inductionkit.checkpoint_scan.CheckpointScan", DiesOnce)
+    pool = RestartingPool(2) if kind == "restarting" else ProcessPoolExecutor(2, get_context("spawn"))
+    with pool:
+        found = scan_run(run, n_evaluation=4, executor=pool, progress=False)
+    assert (tmp_path / "died").exists()
+    assert found["step"].values.tolist() == run.steps
+    for name in ("loss", "prefix_matching", "copying"):
+        np.testing.assert_allclose(found[name], expected[name], atol=1e-5)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ from .errors import HistoryError
 from .head_scan import ScoreSettings, null_scores, score_heads
 from .history import PATTERN_SCALE, labelled
 from .icl import icl_score, icl_settings
-from .lens import Lens, build_model, load_weights
+from .lens import Lens
 from .prompts import repeated_random_tokens
 from .runs import Run
 
@@ -34,13 +35,9 @@ class CheckpointScan:
     evaluation: Int[np.ndarray, "example token"]
     texts: Mapping[str, list[int]]
 
-    @property
-    def n_ctx(self) -> int:
-        return self.run.model["n_ctx"]
-
     @cached_property
     def icl(self) -> dict[str, int]:
-        return icl_settings(self.n_ctx)
+        return icl_settings(self.evaluation.shape[1])
 
     def settings(self) -> dict[str, object]:
         """Attributes of the history: whatever must be the same for two results to stand side by side."""
@@ -56,14 +53,14 @@ class CheckpointScan:
 
     def standing_lens(self) -> Lens:
         """A model that stands, for one checkpoint after another."""
-        return Lens(build_model(self.run.model))
+        return Lens(self.run.standing_model())
 
-    def read(self, step: int) -> Mapping[str, np.ndarray]:
+    def read(self, step: int) -> Mapping[str, Any]:
         return self.run.checkpoint(step).read()
 
-    def measure(self, lens: Lens, weights: Mapping[str, np.ndarray]) -> xr.Dataset:
+    def measure(self, lens: Lens, step: int, weights: Mapping[str, Any]) -> xr.Dataset:
         """Load a checkpoint's weights into the standing model and measure it: a history without `step`."""
-        load_weights(lens.model, weights)
+        self.run.checkpoint(step).load_into(lens.model, weights)
         values, _ = score_heads(lens, self.asked, self._text)
         evaluation = torch.from_numpy(self.evaluation)
         batch = max(1, MAX_BATCH_TOKENS // evaluation.shape[1])
@@ -78,7 +75,7 @@ class CheckpointScan:
         """The null distributions of the scores, from the matrices of the last checkpoint drawn anew."""
         if not n_nulls:
             return xr.Dataset()
-        load_weights(lens.model, self.run.checkpoints[-1].read())
+        self.run.checkpoints[-1].load_into(lens.model)
         found = null_scores(lens, self.asked, n_nulls, self._text)
         return labelled(found, {"null": np.arange(n_nulls)}, {})
 
@@ -86,22 +83,22 @@ class CheckpointScan:
         """The history to be, all of it missing but for what does not depend on a checkpoint."""
         n_steps, longest = len(self.run.steps), max(map(len, self.texts.values()))
         n_layers, n_heads = self.run.model["n_layers"], self.run.model["n_heads"]
-        per_head = (n_steps, n_layers, n_heads)
+        per_head, n_positions = (n_steps, n_layers, n_heads), self.evaluation.shape[1] - 1
         values: dict[str, np.ndarray] = {name: np.full(per_head, np.nan, np.float32) for name in self.asked.names}
         values["loss"] = values["icl_score"] = np.full(n_steps, np.nan, np.float32)
-        values["loss_by_position"] = np.full((n_steps, self.n_ctx - 1), np.nan, np.float32)
+        values["loss_by_position"] = np.full((n_steps, n_positions), np.nan, np.float32)
         values["pattern"] = np.zeros((*per_head, len(self.texts), longest, longest), np.uint8)
         values["token"] = _token_strings(self.run, self.texts, longest)
         logged = [record for record in self.run.log() if "loss" in record]
         values["training_loss"] = np.array([record["loss"] for record in logged], np.float32)
         coords = {
             "step": np.array(self.run.steps),
-            "tokens_seen": ("step", np.array([checkpoint.tokens_seen for checkpoint in self.run.checkpoints])),
+            "tokens_seen": ("step", _tokens_seen(checkpoint.tokens_seen for checkpoint in self.run.checkpoints)),
             "layer": np.arange(n_layers),
             "head": np.arange(n_heads),
-            "position": np.arange(1, self.n_ctx),
+            "position": np.arange(1, n_positions + 1),
             "text": np.array(list(self.texts)),
-            "log_tokens_seen": ("log", np.array([record["tokens_seen"] for record in logged], dtype=np.int64)),
+            "log_tokens_seen": ("log", _tokens_seen(record["tokens_seen"] for record in logged)),
         }
         return labelled(values, coords, {})
 
@@ -114,11 +111,17 @@ def checkpoint_scan(
     run: Run,
     lens: Lens,
     asked: ScoreSettings,
+    evaluation: Int[np.ndarray, "example token"] | None,
     n_evaluation: int,
     texts: Mapping[str, Sequence[int]] | None,
 ) -> CheckpointScan:
-    """The measurements `scan_run` is asked for. Raises HistoryError if a text does not fit the context."""
-    held_out = run.held_out()
+    """The measurements `scan_run` is asked for. Raises HistoryError if a text does not fit, or there is none."""
+    held_out = run.held_out() if evaluation is None else np.asarray(evaluation)
+    if held_out is None:
+        raise HistoryError(
+            f"the run {run.name} comes without held-out text; pass evaluation=, tokens (example, token) "
+            f"of its training distribution, up to {lens.n_ctx} each"
+        )
     # Taken evenly: neighbours come from the same document, and one document must not dominate.
     evaluation = held_out[:: max(1, len(held_out) // n_evaluation)][:n_evaluation].astype(np.int64)
     if texts is None:
@@ -150,12 +153,19 @@ def _patterns(lens: Lens, texts: Mapping[str, Sequence[int]]) -> np.ndarray:
 
 
 def _token_strings(run: Run, texts: Mapping[str, Sequence[int]], longest: int) -> np.ndarray:
-    """What each token stands for in text, (text, query); empty beyond a text's end."""
+    """What each token stands for in text, its number where no tokenizer is known; empty beyond a text's end."""
     from tokenizers import Tokenizer
 
-    tokenizer = Tokenizer.from_str(run.tokenizer_json())
-    strings = [
-        [tokenizer.decode([token], skip_special_tokens=False) for token in tokens] + [""] * (longest - len(tokens))
-        for tokens in texts.values()
-    ]
-    return np.array(strings)
+    json_text = run.tokenizer_json()
+    tokenizer = None if json_text is None else Tokenizer.from_str(json_text)
+
+    def string(token: int) -> str:
+        return str(token) if tokenizer is None else tokenizer.decode([token], skip_special_tokens=False)
+
+    return np.array([[*map(string, tokens), *[""] * (longest - len(tokens))] for tokens in texts.values()])
+
+
+def _tokens_seen(counts: Iterable[int | None]) -> np.ndarray:
+    """Whole numbers; NaN among them where a source does not tell."""
+    counts = list(counts)
+    return np.array(counts, dtype=float if None in counts else np.int64)

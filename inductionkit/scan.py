@@ -9,13 +9,15 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import xarray as xr
+from jaxtyping import Int
 
 from .checkpoint_scan import checkpoint_scan
 from .errors import InductionKitError
 from .head_scan import DEFAULT_SCORES, ScoreSettings
 from .history import is_url
-from .lens import Lens, build_model
+from .lens import Lens
 from .progress import progress_bar
 from .prompts import PromptSettings
 from .runs import Run
@@ -27,6 +29,7 @@ def scan_run(
     run: Run,
     store: str | Path | None = None,
     texts: Mapping[str, Sequence[int]] | None = None,
+    evaluation: Int[np.ndarray, "example token"] | None = None,
     prompts: PromptSettings = PromptSettings(),
     n_evaluation: int = 128,
     scores: Sequence[str] = DEFAULT_SCORES,
@@ -38,8 +41,9 @@ def scan_run(
     """Scan the checkpoints of a run: a history (step, layer, head, …), see `inductionkit.history`.
 
     Per checkpoint: the head scores, the loss by position on the same `n_evaluation` held-out examples
-    (taken evenly from the held-out text), the in-context-learning score, and the attention patterns on
-    `texts` (token ids by name; default: repeated random tokens and the beginning of a held-out example).
+    (taken evenly from `evaluation`, by default the run's held-out text), the in-context-learning
+    score, and the attention patterns on `texts` (token ids by name; default: repeated random tokens
+    and the beginning of a held-out example).
 
     `scores` are named as in `scan_heads`. Their null distributions are those of `n_nulls` models with the
     matrices of the last checkpoint drawn anew.
@@ -53,8 +57,8 @@ def scan_run(
     `on_error="skip"` the scan goes on, and the attribute `skipped` tells step and reason. Raises
     HistoryError if the store holds a scan with other settings or cannot be written.
     """
-    lens = Lens(build_model(run.model))
-    scan = checkpoint_scan(run, lens, ScoreSettings(scores, prompts=prompts), n_evaluation, texts)
+    lens = Lens(run.standing_model())
+    scan = checkpoint_scan(run, lens, ScoreSettings(scores, prompts=prompts), evaluation, n_evaluation, texts)
     settings = {**scan.settings(), "n_nulls": n_nulls}
     template = scan.template()
     if store is None or is_url(store) or not Path(store).exists():

@@ -79,7 +79,7 @@ def _in_turn(scan: CheckpointScan, lens: Lens, steps: Sequence[int]) -> Iterator
                 yield step, weights
                 continue
             try:
-                result = scan.measure(lens, weights)
+                result = scan.measure(lens, step, weights)
             except InductionKitError as error:
                 result = error
             yield step, result
@@ -128,4 +128,4 @@ def _measure_in_worker(scan: CheckpointScan, step: int) -> xr.Dataset:
     if key not in _standing:
         _standing.clear()  # one model a worker
         _standing[key] = scan.standing_lens()
-    return scan.measure(_standing[key], scan.read(step))
+    return scan.measure(_standing[key], step, scan.read(step))

@@ -1,8 +1,8 @@
 """Scan a run while being killed: `python killed_scans.py RUN STORE LOG N_KILLS LONGEST`.
 
 One process imports everything once and forks a scan for each attempt, which is killed at a random
-moment of its first `LONGEST` seconds until `N_KILLS` are done; the last attempt is let finish. Each line of LOG is one checkpoint
-measured, after the steps that were in the store when its attempt began.
+moment of its first `LONGEST` seconds until `N_KILLS` are done; the last attempt is let finish. Each
+line of LOG is one checkpoint measured, after the steps that were in the store when its attempt began.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ def scanned(store: Path) -> list[int]:
 def attempt(run, store: Path, log: Path) -> None:
     began, before, measure = time.monotonic(), scanned(store), CheckpointScan.measure
 
-    def logged(self, lens, weights):
-        result = measure(self, lens, weights)
+    def logged(self, lens, step, weights):
+        result = measure(self, lens, step, weights)
         with log.open("a") as file:
             record = {"pid": os.getpid(), "before": before, "loss": float(result["loss"])}
             file.write(json.dumps({**record, "seconds": time.monotonic() - began}) + "\n")

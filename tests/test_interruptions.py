@@ -111,7 +111,7 @@ def damaged(run_path, tmp_path):
 
 
 def test_a_damaged_checkpoint_stops_the_scan_or_is_skipped(damaged, tmp_path):
-    with pytest.raises(RunError, match="SHA-256|sha256|differs"):
+    with pytest.raises(RunError, match=r"(?i)sha-?256|differs"):
         scan_run(damaged, store=tmp_path / "scan.zarr", n_evaluation=4, progress=False)
     assert open_history(tmp_path / "scan.zarr").sizes["step"] == 3
     for store in (tmp_path / "scan.zarr", None):

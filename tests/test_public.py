@@ -34,7 +34,8 @@ def test_exported_names():
     assert ik.__all__ == [
         "Behaviour", "FuzzyPrompts", "HeadScores", "InductionKitError", "PhaseChange", "PhaseExplorer",
         "behaviour_losses", "example_history", "find_phase_change", "fuzzy_prompts", "icl_score", "induction_heads",
-        "open_history", "open_run", "repeated_tokens_behaviour", "scan_behaviours", "scan_fuzzy", "scan_heads", "scan_run",
+        "open_history", "open_run", "repeated_tokens_behaviour", "scan_behaviours", "scan_fuzzy", "scan_heads",
+        "scan_run",
     ]  # fmt: skip
     for name in ik.__all__:
         assert getattr(ik, name).__doc__, f"{name} has no docstring"

@@ -68,9 +68,7 @@ class Circuits:
     def normalises_queries(self, layer: int) -> bool:
         """Whether queries and keys pass a norm of their own, so that weights alone do not say what matches."""
         attention = self._model.blocks[layer].attn
-        return any(
-            _first_of(getattr(attention, name, None), "weight", "w") is not None for name in ("q_norm", "k_norm")
-        )
+        return any(getattr(attention, name, None) is not None for name in ("q_norm", "k_norm"))
 
     def ov_lift(
         self,

@@ -23,7 +23,7 @@ _HOME = {
     "open_run": "runs",
     "repeated_tokens_behaviour": "behaviours",
     "scan_behaviours": "behaviours",
-    "scan_fuzzy": "fuzzy",
+    "scan_fuzzy": "fuzzy_scan",
     "scan_heads": "head_scan",
     "scan_run": "scan",
 }

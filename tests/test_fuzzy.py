@@ -14,14 +14,12 @@ from inductionkit import scores
 from inductionkit.errors import ModelError
 from inductionkit.fuzzy import (
     FuzzyPrompts,
-    fuzzy_logit_lift,
-    fuzzy_matching,
     fuzzy_prompts,
-    scan_fuzzy,
     template_prompts,
     token_class_prompts,
     translation_prompts,
 )
+from inductionkit.fuzzy_scan import fuzzy_logit_lift, fuzzy_matching, scan_fuzzy
 from inductionkit.lens import Lens
 from inductionkit.testing import perfect_induction_model
 

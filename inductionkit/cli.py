@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import webbrowser
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -46,15 +48,34 @@ def train(
 
 @app.command()
 def scan(
-    source: Annotated[str, typer.Argument(help="'bundled', 'bundled:one-layer' or a run's folder.")],
-    store: Annotated[Path, typer.Option(help="Zarr folder to keep the history in; a scan goes on where it stopped.")],
+    source: Annotated[
+        str, typer.Argument(help="A run's folder, a folder of checkpoints, 'hf:ORG/NAME', 'tl:NAME' or 'bundled'.")
+    ],
+    store: Annotated[
+        str, typer.Option(help="Zarr folder or URL to keep the history in; a scan goes on where it stopped.")
+    ],
+    checkpoints: Annotated[
+        str | None, typer.Option(help="How many, evenly spaced ('20') or in log steps ('log:20'); default: all.")
+    ] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Processes to scan with.")] = 1,
+    skip: Annotated[bool, typer.Option(help="Go on after a checkpoint that cannot be read, and report it.")] = False,
 ) -> None:
     """Scan every checkpoint of a run and say where the phase change is."""
     from .phase import find_phase_change
     from .runs import open_run
     from .scan import scan_run
+    from .workers import RestartingPool
 
-    history = scan_run(open_run(source), store=store)
+    wanted = int(checkpoints) if checkpoints is not None and checkpoints.isdigit() else checkpoints
+    with nullcontext() if workers == 1 else RestartingPool(workers) as executor:
+        history = scan_run(
+            open_run(source, checkpoints=wanted),
+            store=store,
+            executor=executor,
+            on_error="skip" if skip else "stop",
+        )
+    for step, reason in json.loads(history.attrs.get("skipped", "{}")).items():
+        console.print(f"step {step} skipped: {reason}", markup=False)
     console.print(find_phase_change(history))
 
 

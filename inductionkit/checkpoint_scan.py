@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 import xarray as xr
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from .errors import HistoryError
@@ -22,7 +22,9 @@ from .lens import Lens
 from .prompts import repeated_random_tokens
 from .runs import Run
 
+MEANING = 2  # raised whenever a release measures other things, or the same in another way
 N_PREVIOUS_TOKEN_SEQUENCES = 8
+N_SAMPLES_PER_EXAMPLE = 8
 MAX_BATCH_TOKENS = 2048  # small enough that attention patterns stay in the cache of a CPU
 
 
@@ -42,6 +44,7 @@ class CheckpointScan:
     def settings(self) -> dict[str, object]:
         """Attributes of the history: whatever must be the same for two results to stand side by side."""
         return {
+            "meaning": MEANING,
             **self.asked.about(),
             "scores": " ".join(self.asked.names),
             **self.icl,
@@ -65,11 +68,30 @@ class CheckpointScan:
         evaluation = torch.from_numpy(self.evaluation)
         batch = max(1, MAX_BATCH_TOKENS // evaluation.shape[1])
         losses = torch.cat([lens.token_losses(part) for part in evaluation.split(batch)])
-        values["loss_by_position"] = losses.mean(0).cpu().numpy()
-        values["loss"] = losses.mean().cpu().numpy()
-        values["icl_score"] = icl_score(values["loss_by_position"], **self.icl)
+        values |= self._summed_up(losses.cpu().numpy())
         values["pattern"] = _patterns(lens, self.texts)
+        values["text_loss"] = _text_losses(lens, self.texts)
         return labelled(values, {}, {})
+
+    def _summed_up(self, losses: Float[np.ndarray, "example position"]) -> dict[str, np.ndarray]:
+        by_position = losses.mean(0)
+        return {
+            "loss_by_position": by_position,
+            "loss": losses.mean(),
+            "icl_score": icl_score(by_position, **self.icl),
+            "example_loss": losses.mean(1),
+            "example_icl_score": icl_score(losses, **self.icl),
+            "token_loss": losses[self._samples],
+        }
+
+    @cached_property
+    def _samples(self) -> tuple[np.ndarray, np.ndarray]:
+        """Example and position (from 0) of the single tokens whose losses are kept."""
+        n_examples, n_positions = len(self.evaluation), self.evaluation.shape[1] - 1
+        rng = np.random.default_rng(0)
+        n_samples = min(N_SAMPLES_PER_EXAMPLE, n_positions)
+        positions = [np.sort(rng.choice(n_positions, n_samples, replace=False)) for _ in range(n_examples)]
+        return np.repeat(np.arange(n_examples), n_samples), np.concatenate(positions)
 
     def nulls(self, lens: Lens, n_nulls: int) -> xr.Dataset:
         """The null distributions of the scores, from the matrices of the last checkpoint drawn anew."""
@@ -86,7 +108,14 @@ class CheckpointScan:
         per_head, n_positions = (n_steps, n_layers, n_heads), self.evaluation.shape[1] - 1
         values: dict[str, np.ndarray] = {name: np.full(per_head, np.nan, np.float32) for name in self.asked.names}
         values["loss"] = values["icl_score"] = np.full(n_steps, np.nan, np.float32)
-        values["loss_by_position"] = np.full((n_steps, n_positions), np.nan, np.float32)
+        sizes = {
+            "loss_by_position": (n_positions,),
+            "example_loss": (len(self.evaluation),),
+            "example_icl_score": (len(self.evaluation),),
+            "token_loss": (len(self._samples[0]),),
+            "text_loss": (len(self.texts), longest),
+        }
+        values |= {name: np.full((n_steps, *size), np.nan, np.float32) for name, size in sizes.items()}
         values["pattern"] = np.zeros((*per_head, len(self.texts), longest, longest), np.uint8)
         values["token"] = _token_strings(self.run, self.texts, longest)
         logged = [record for record in self.run.log() if "loss" in record]
@@ -97,6 +126,8 @@ class CheckpointScan:
             "layer": np.arange(n_layers),
             "head": np.arange(n_heads),
             "position": np.arange(1, n_positions + 1),
+            "sample_example": ("sample", self._samples[0]),
+            "sample_position": ("sample", self._samples[1] + 1),
             "text": np.array(list(self.texts)),
             "log_tokens_seen": ("log", _tokens_seen(record["tokens_seen"] for record in logged)),
         }
@@ -150,6 +181,14 @@ def _patterns(lens: Lens, texts: Mapping[str, Sequence[int]]) -> np.ndarray:
             levels = (pattern.float() / PATTERN_SCALE).round().to(torch.uint8)
             quantised[layer, :, i, : len(tokens), : len(tokens)] = levels.cpu().numpy()
     return quantised
+
+
+def _text_losses(lens: Lens, texts: Mapping[str, Sequence[int]]) -> np.ndarray:
+    """Loss of each token (text, query); NaN at the first, which nothing predicts, and beyond a text's end."""
+    losses = np.full((len(texts), max(map(len, texts.values()))), np.nan, np.float32)
+    for row, tokens in zip(losses, texts.values()):
+        row[1 : len(tokens)] = lens.token_losses(torch.tensor([list(tokens)]))[0].cpu().numpy()
+    return losses
 
 
 def _token_strings(run: Run, texts: Mapping[str, Sequence[int]], longest: int) -> np.ndarray:

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from .errors import InductionKitError
+from .errors import InductionKitError, RecipeError
 
 app = typer.Typer(
     help="See induction heads form: train, scan and explore the transformer phase change.",
@@ -34,16 +34,35 @@ def demo(out: Out = Path("out")) -> None:
 
 @app.command()
 def train(
-    recipe: Annotated[str, typer.Argument(help="A built-in recipe or a TOML file.")],
+    recipe: Annotated[
+        str, typer.Argument(help="A built-in recipe or a TOML file; a table of recipes trains them all.")
+    ],
     out: Out,
     threads: Annotated[int, typer.Option(help="Threads for torch; part of what makes a run repeatable.")] = 1,
+    workers: Annotated[int, typer.Option(min=1, help="Processes to train a table with.")] = 1,
+    only: Annotated[list[str] | None, typer.Option(help="A run of the table; repeat for more. Default: all.")] = None,
 ) -> None:
-    """Train the model of RECIPE; called again on the same folder, go on where it stopped."""
-    from .train import load_recipe
-    from .train import train as train_run
+    """Train the model of RECIPE; called again on the same folder, go on where it stopped.
 
-    folder = train_run(load_recipe(recipe), out, progress=sys.stderr.isatty() or console.is_terminal, n_threads=threads)
-    console.print(f"{folder.path}: {len(folder.manifest['checkpoints'])} checkpoints")
+    A table of recipes is trained into a folder for each run.
+    """
+    from .train import load_recipes, train_table
+    from .train import train as train_run
+    from .workers import RestartingPool
+
+    recipes = load_recipes(recipe)
+    show = sys.stderr.isatty() or console.is_terminal
+    if len(recipes) == 1 and not only:
+        folders = [train_run(recipes[0], out, progress=show, n_threads=threads)]
+    else:
+        names = [one.name for one in recipes]
+        if unknown := sorted(set(only or ()) - set(names)):
+            raise RecipeError(f"{recipe} has no run {', '.join(unknown)}; it has {', '.join(names)}")
+        chosen = [one for one in recipes if not only or one.name in only]
+        with nullcontext() if workers == 1 else RestartingPool(workers) as executor:
+            folders = train_table(chosen, out, executor, progress=show)
+    for folder in folders:
+        console.print(f"{folder.path}: {len(folder.manifest['checkpoints'])} checkpoints")
 
 
 @app.command()

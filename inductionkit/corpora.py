@@ -13,6 +13,7 @@ import importlib.metadata
 import sysconfig
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 
 import numpy as np
@@ -45,6 +46,16 @@ def python_source(packages: Sequence[str] = ()) -> list[str]:
     """
     root = Path(sysconfig.get_paths()["stdlib"])
     paths = sorted(p for p in root.rglob("*.py") if "site-packages" not in p.parts)
+    return _read(paths) + installed_files(packages, ["*.py"])
+
+
+def installed_files(packages: Sequence[str], patterns: Sequence[str]) -> list[str]:
+    """Text files of installed `packages`, by distribution name, that match one of `patterns`; ordered by path.
+
+    A pattern is matched against the path within site-packages, `*` standing for `/` too: the C++ headers
+    of PyTorch, 16 MB without the generated ones, are other real text that stands on every machine.
+    """
+    paths = []
     for name in packages:
         try:
             files = importlib.metadata.files(name)
@@ -53,7 +64,10 @@ def python_source(packages: Sequence[str] = ()) -> list[str]:
                 f"packages={list(packages)} names {name!r}, which is not installed; "
                 f"install it or drop it from the recipe"
             ) from None
-        paths += sorted(Path(f.locate()) for f in files or () if f.suffix == ".py")
+        chosen = [f for f in files or () if any(fnmatch(f.as_posix(), pattern) for pattern in patterns)]
+        if not chosen:
+            raise RecipeError(f"no file of the package {name!r} matches any of {list(patterns)}")
+        paths += sorted(Path(f.locate()) for f in chosen)
     return _read(paths)
 
 

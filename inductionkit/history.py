@@ -79,6 +79,20 @@ VARIABLES = {
     "icl_score": Variable(
         ("step",), "float32", "nats/token", "in-context-learning score: late loss minus early loss", "O22"
     ),
+    "example_loss": Variable(("step", "example"), "float32", "nats/token", "mean loss of each held-out example"),
+    "example_icl_score": Variable(
+        ("step", "example"), "float32", "nats/token", "in-context-learning score of each held-out example", "O22"
+    ),
+    "token_loss": Variable(
+        ("step", "sample"),
+        "float32",
+        "nats/token",
+        "loss of single held-out tokens, the same at every checkpoint",
+        "O22",
+    ),
+    "text_loss": Variable(
+        ("step", "text", "query"), "float32", "nats/token", "loss of each token of the history's texts", "O22"
+    ),
     "pattern": Variable(
         ("step", "layer", "head", "text", "query", "key"),
         "uint8",

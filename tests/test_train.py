@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import os
 import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -17,9 +19,22 @@ from tokenizers import Tokenizer
 
 from inductionkit import corpora
 from inductionkit.errors import RecipeError, RunError
+from inductionkit.lens import build_model, load_weights
 from inductionkit.run_folder import RunFolder
 from inductionkit.runs import open_run
-from inductionkit.train import CheckpointSpec, ModelConfig, Transformer, builtin_recipes, load_recipe, train
+from inductionkit.smeared_keys import SmearedKeys
+from inductionkit.train import (
+    CheckpointSpec,
+    ModelConfig,
+    OptimiserSpec,
+    Transformer,
+    builtin_recipes,
+    load_recipe,
+    load_recipes,
+    train,
+    train_table,
+)
+from inductionkit.train.loop import _lr_factor
 from inductionkit.train.muon import orthogonalise
 
 
@@ -78,19 +93,44 @@ def test_a_killed_run_goes_on_as_if_it_had_never_stopped(recipe, run_path, tmp_p
 def test_checkpoints_load_into_a_bridge_with_identical_logits(recipe, run_path):
     run = open_run(run_path)
     tokens = torch.from_numpy(run.held_out()[:3].astype(np.int64))
-    for mlp in (None, 32):
-        config = dataclasses.replace(recipe.model, d_mlp=mlp)
-        own = Transformer(config, seed=3)
-        if mlp is None:
-            own.load_state_dict({name: torch.from_numpy(a) for name, a in run.checkpoints[-1].read().items()})
-            bridge = run.load_model()
-        else:
-            from inductionkit.lens import build_model, load_weights
+    own = Transformer(recipe.model, seed=3)
+    own.load_state_dict({name: torch.from_numpy(a) for name, a in run.checkpoints[-1].read().items()})
+    with torch.no_grad():
+        torch.testing.assert_close(run.load_model()(tokens), own(tokens), atol=1e-5, rtol=0)
 
-            bridge = build_model(dataclasses.asdict(config))
-            load_weights(bridge, {name: tensor.numpy() for name, tensor in own.state_dict().items()})
-        with torch.no_grad():
-            torch.testing.assert_close(bridge(tokens), own(tokens), atol=1e-5, rtol=0)
+
+@pytest.mark.parametrize("changes", [{"d_mlp": 32}, {"smeared_keys": True}, {"n_layers": 6, "smeared_keys": True}])
+def test_every_kind_of_model_is_the_same_in_a_bridge(recipe, changes):
+    config = dataclasses.replace(recipe.model, **changes)
+    own, bridge = Transformer(config, seed=3), build_model(dataclasses.asdict(config))
+    generator = torch.Generator().manual_seed(0)
+    tokens = torch.randint(config.d_vocab, (3, 50), generator=generator)
+    with torch.no_grad():
+        for parameter in own.parameters():  # smearing, biases and norms too
+            parameter += 0.3 * torch.randn(parameter.shape, generator=generator)
+        load_weights(bridge, {name: tensor.numpy() for name, tensor in own.state_dict().items()})
+        torch.testing.assert_close(bridge(tokens), own(tokens), atol=1e-5, rtol=1e-5)
+
+
+def test_smeared_keys_mix_each_key_with_the_one_before():
+    smeared = SmearedKeys(d_model=3, n_heads=2, d_head=1)
+    with torch.no_grad():
+        smeared.weight.copy_(torch.tensor([[1.0, 0, 0], [0, 1.0, 0]]))
+        smeared.bias.zero_()
+        smeared.alpha.copy_(torch.tensor([0.0, math.log(3)]))  # shares 1/2 and 3/4
+        keys = smeared(torch.tensor([[[4.0, 8, 0], [8.0, 0, 0], [0.0, 4, 0]]]))
+    torch.testing.assert_close(keys, torch.tensor([[[4.0, 8], [6.0, 2], [4.0, 3]]]))
+
+
+def test_learning_rates_follow_the_schedule(recipe):
+    spec = OptimiserSpec(warmup_steps=4, decay_fraction=0.25)
+    linear = dataclasses.replace(recipe, optimiser=spec)
+    factors = [_lr_factor(linear, step) for step in range(1, 41)]
+    assert factors[:5] == [0.25, 0.5, 0.75, 1.0, 1.0] and factors[30] == 1.0
+    np.testing.assert_allclose(factors[30:], np.arange(10, 0, -1) / 10)
+    cosine = dataclasses.replace(linear, optimiser=dataclasses.replace(spec, decay="cosine"))
+    factors = [_lr_factor(cosine, step) for step in range(1, 41)]
+    np.testing.assert_allclose(factors[30:], (1 - np.cos(np.pi * np.arange(10, 0, -1) / 10)) / 2)
 
 
 def test_checkpoints_are_where_the_recipe_asks(recipe, run_path):
@@ -124,9 +164,32 @@ def test_orthogonalise_moves_singular_values_near_one():
 
 def test_builtin_recipes_load_and_the_control_differs_in_depth_alone():
     for name in builtin_recipes():
-        assert load_recipe(name).name == name
+        assert load_recipes(name)
     two, one = load_recipe("two-layer"), load_recipe("one-layer")
     assert dataclasses.replace(one, name="two-layer", model=dataclasses.replace(one.model, n_layers=2)) == two
+
+
+def test_a_table_of_recipes(tmp_path):
+    case = {recipe.name: recipe for recipe in load_recipes("case")}
+    assert case["two-layer-smeared"].model == dataclasses.replace(load_recipe("two-layer").model, smeared_keys=True)
+    assert case["two-layer-seed-1"].seed == 1 and case["two-layer-seed-1"].n_tokens == 10_000_000
+    with pytest.raises(RecipeError, match="table of 8 recipes"):
+        load_recipe("case")
+    for text in ("runs = 3", "runs = {}", "runs = {a = 3}"):
+        (tmp_path / "bad.toml").write_text(text)
+        with pytest.raises(RecipeError, match="must be tables"):
+            load_recipes(tmp_path / "bad.toml")
+
+
+def test_a_table_is_trained_by_an_executor_and_again_by_none(recipe, other_seed, run_path, tmp_path):
+    both = [recipe, dataclasses.replace(other_seed, name="other")]
+    with ThreadPoolExecutor(1) as executor:
+        train_table(both, tmp_path, executor, progress=False)
+    assert_same_run(run_path, tmp_path / "tiny")
+    assert [folder.path.name for folder in train_table(both[1:], tmp_path, progress=False)] == ["other"]
+    assert RunFolder.open(tmp_path / "other").manifest["complete"]
+    with pytest.raises(RecipeError, match="stands there twice"):
+        train_table([recipe, recipe], tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -137,6 +200,7 @@ def test_builtin_recipes_load_and_the_control_differs_in_depth_alone():
         ("layers = 2\n[model]\nn_layers = 1", "recipe has no layers"),
         ("[model]\nn_layers = 1\nd_modell = 3", "recipe.model has no d_modell"),
         ("batch_size = 'big'\n[model]\nn_layers = 1", "must be of type int"),
+        ("[model]\nn_layers = 1\n[optimiser]\ndecay = 'exponential'", "must be linear or cosine"),
         ("base = 'none'", "is not one of"),
         ("[model", "not valid TOML"),
     ],
@@ -188,3 +252,13 @@ def test_a_hugging_face_data_set_is_read_from_its_real_layout(tmp_path, monkeypa
     assert corpora.hugging_face(str(tmp_path), column="source", n_documents=2) == ["made up"] * 2
     with pytest.raises(RecipeError, match=r"column='body' is not in .*; it has text, source"):
         corpora.hugging_face(str(tmp_path), column="body")
+
+
+def test_files_of_installed_packages(tmp_path):
+    documents = corpora.installed_files(["rich"], ["rich/p*.py", "rich/__init__.py"])
+    assert any(text.startswith('"""Rich text') for text in documents)
+    assert len(documents) > 5 and all(isinstance(text, str) for text in documents)
+    with pytest.raises(RecipeError, match="no file of the package 'rich' matches"):
+        corpora.installed_files(["rich"], ["*.none"])
+    with pytest.raises(RecipeError, match="not installed"):
+        corpora.installed_files(["no-such-package"], ["*.py"])

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from ..errors import ModelError
+from ..smeared_keys import SmearedKeys
 
 
 def open_model(source: Any) -> Any:
@@ -90,7 +91,12 @@ def build_model(config: Mapping[str, Any], normalization: str | None = "LN") -> 
         architecture="TransformerLensNative",
     )
     with torch.random.fork_rng(devices=[]):  # it draws weights that nobody will see
-        return TransformerBridge.boot_native(bridge_config).eval()
+        model = TransformerBridge.boot_native(bridge_config).eval()
+    if config.get("smeared_keys", False):
+        for block in model.blocks:
+            smeared = SmearedKeys(config["d_model"], config["n_heads"], config["d_head"])
+            block.attn.k.set_original_component(smeared)
+    return model
 
 
 @torch.no_grad()
@@ -101,7 +107,13 @@ def load_weights(model: Any, weights: Mapping[str, Any]) -> None:
     """
     state = {name: torch.as_tensor(array).float() for name, array in weights.items()}
     state.setdefault("unembed.bias", torch.zeros(model.cfg.d_vocab))
-    expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    # A bridge leaves parameters that it does not know out of its state.
+    smears = {
+        f"blocks.{layer}.attn.k.alpha": block.attn.k.original_component.alpha
+        for layer, block in enumerate(model.blocks)
+        if hasattr(block, "attn") and isinstance(block.attn.k.original_component, SmearedKeys)
+    }
+    expected = {name: tuple(tensor.shape) for name, tensor in (model.state_dict() | smears).items()}
     seen = {name: tuple(tensor.shape) for name, tensor in state.items()}
     if seen != expected:
         wrong = sorted(name for name in expected.keys() | seen.keys() if expected.get(name) != seen.get(name))
@@ -110,6 +122,8 @@ def load_weights(model: Any, weights: Mapping[str, Any]) -> None:
             f"the checkpoint does not fit the manifest's model in {len(wrong)} weights, first {first}: "
             f"seen {seen.get(first, 'none')}, expected {expected.get(first, 'none')}"
         )
+    for name, alpha in smears.items():
+        alpha.copy_(state.pop(name))
     model.load_state_dict(state)
 
 

@@ -2,7 +2,8 @@
 
 from .loop import train
 from .model import ModelConfig, Transformer
-from .recipe import CheckpointSpec, CorpusSpec, OptimiserSpec, Recipe, builtin_recipes, load_recipe
+from .recipe import CheckpointSpec, CorpusSpec, OptimiserSpec, Recipe, builtin_recipes, load_recipe, load_recipes
+from .table import train_table
 
 __all__ = [
     "CheckpointSpec",
@@ -13,5 +14,7 @@ __all__ = [
     "Transformer",
     "builtin_recipes",
     "load_recipe",
+    "load_recipes",
     "train",
+    "train_table",
 ]

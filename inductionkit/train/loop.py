@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import importlib.metadata
 import io
+import math
 import platform
 import time
 from collections.abc import Iterator
@@ -81,11 +82,13 @@ def load_documents(spec: CorpusSpec) -> list[str]:
     """The documents that a recipe's corpus names."""
     if spec.source == "python":
         return corpora.python_source(spec.packages)
+    if spec.source == "packages":
+        return corpora.installed_files(spec.packages, spec.patterns)
     if spec.source == "folder":
         return corpora.text_folder(spec.path)
     if spec.source == "hugging_face":
         return corpora.hugging_face(spec.path)
-    raise RecipeError(f"corpus.source={spec.source!r} must be python, folder or hugging_face")
+    raise RecipeError(f"corpus.source={spec.source!r} must be python, packages, folder or hugging_face")
 
 
 def _open_or_create(recipe: Recipe, out: Path) -> tuple[RunFolder, corpora.TokenStream]:
@@ -146,8 +149,10 @@ def _optimisers(model: Transformer, spec: OptimiserSpec) -> list[torch.optim.Opt
 
 def _lr_factor(recipe: Recipe, step: int) -> float:
     """Learning rate of the `step`-th step as a share of its peak."""
-    n_decay = recipe.optimiser.decay_fraction * recipe.n_steps
-    return min(1.0, step / max(1, recipe.optimiser.warmup_steps), (recipe.n_steps + 1 - step) / max(1.0, n_decay))
+    spec = recipe.optimiser
+    left = min(1.0, (recipe.n_steps + 1 - step) / max(1.0, spec.decay_fraction * recipe.n_steps))
+    decay = left if spec.decay == "linear" else (1 - math.cos(math.pi * left)) / 2
+    return min(step / max(1, spec.warmup_steps), decay)
 
 
 def _train_step(model: Transformer, optimisers: list, rows: torch.Tensor, lr_factor: float) -> float:

@@ -15,11 +15,12 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from ..errors import RecipeError
+from ..smeared_keys import SmearedKeys
 
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """Shape of a transformer. `d_mlp=None` makes it attention-only."""
+    """Shape of a transformer. `d_mlp=None` makes it attention-only; see `SmearedKeys` for `smeared_keys`."""
 
     n_layers: int
     d_model: int = 128
@@ -29,6 +30,7 @@ class ModelConfig:
     n_ctx: int = 512
     d_vocab: int = 2048
     eps: float = 1e-5
+    smeared_keys: bool = False
 
     def __post_init__(self) -> None:
         for name in ("n_layers", "d_model", "n_heads", "d_head", "n_ctx", "d_vocab"):
@@ -41,6 +43,8 @@ class Attention(nn.Module):
         super().__init__()
         width = config.n_heads * config.d_head
         self.q, self.k, self.v = (nn.Linear(config.d_model, width) for _ in range(3))
+        if config.smeared_keys:
+            self.k = SmearedKeys(config.d_model, config.n_heads, config.d_head)
         self.o = nn.Linear(width, config.d_model)
         self.n_heads, self.d_head = config.n_heads, config.d_head
 

@@ -1,7 +1,8 @@
 """What a training run is made of, as data: model, corpus, optimisers, length, checkpoints.
 
 A recipe is a TOML file whose tables are the classes below; every key has a default but
-`model.n_layers`. `base = "NAME"` takes over another recipe and changes what the file says.
+`model.n_layers`. `base = "NAME"` takes over another recipe and changes what the file says. A file
+with `[runs.NAME]` tables is a table of recipes: each run changes what it says of the rest of the file.
 """
 
 from __future__ import annotations
@@ -21,10 +22,15 @@ from .model import ModelConfig
 
 @dataclass(frozen=True)
 class CorpusSpec:
-    """Where the text comes from: `python` (with `packages`), `folder` (with `path`) or `hugging_face` (with `path`)."""
+    """Where the text comes from.
+
+    `python`: the standard library's source and that of `packages`; `packages`: the files of `packages` that
+    match `patterns`; `folder` and `hugging_face`: those that `path` names.
+    """
 
     source: str = "python"
     packages: tuple[str, ...] = ()
+    patterns: tuple[str, ...] = ("*.py",)
     path: str = ""
     n_held_out: int = 1_000_000
     seed: int = 0
@@ -34,8 +40,8 @@ class CorpusSpec:
 class OptimiserSpec:
     """Muon on the attention matrices (none at `muon_lr=0`), AdamW on all other parameters.
 
-    The learning rates rise linearly over `warmup_steps` and fall linearly to zero over the last
-    `decay_fraction` of the run.
+    The learning rates rise linearly over `warmup_steps` and fall to zero over the last `decay_fraction`
+    of the run, along a line or half a cosine (`decay`).
     """
 
     muon_lr: float = 0.02
@@ -46,6 +52,11 @@ class OptimiserSpec:
     max_gradient_norm: float = 1.0
     warmup_steps: int = 200
     decay_fraction: float = 0.2
+    decay: str = "linear"
+
+    def __post_init__(self) -> None:
+        if self.decay not in ("linear", "cosine"):
+            raise RecipeError(f"optimiser.decay={self.decay!r} must be linear or cosine")
 
 
 @dataclass(frozen=True)
@@ -97,8 +108,20 @@ def builtin_recipes() -> list[str]:
 
 def load_recipe(name_or_path: str | Path) -> Recipe:
     """A recipe by the name of a built-in one or by the path of a TOML file."""
+    recipes = load_recipes(name_or_path)
+    if len(recipes) != 1:
+        names = ", ".join(recipe.name for recipe in recipes)
+        raise RecipeError(f"{name_or_path} is a table of {len(recipes)} recipes ({names}): use load_recipes")
+    return recipes[0]
+
+
+def load_recipes(name_or_path: str | Path) -> list[Recipe]:
+    """All recipes of a table, in its order, or the only one that a plain recipe file holds."""
     name, table = _read(str(name_or_path))
-    return _build(Recipe, {**table, "name": name}, where="recipe")
+    runs = table.pop("runs", {name: {}})
+    if not isinstance(runs, dict) or not runs or not all(isinstance(run, dict) for run in runs.values()):
+        raise RecipeError(f"recipe {name_or_path}: runs must be tables [runs.NAME], one or more")
+    return [_build(Recipe, {**_merged(table, run), "name": run_name}, "recipe") for run_name, run in runs.items()]
 
 
 def _folder():

@@ -13,6 +13,7 @@ _HOME = {
     "InductionKitError": "errors",
     "PhaseChange": "phase",
     "PhaseExplorer": "widgets",
+    "TrainingWatch": "watching",
     "behaviour_losses": "behaviours",
     "example_history": "history",
     "find_phase_change": "phase",

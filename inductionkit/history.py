@@ -176,8 +176,6 @@ def open_history(path: str | Path) -> xr.Dataset:
         raise HistoryError(
             f"{path} has schema version {stored.attrs['schema_version']}, this inductionkit reads {SCHEMA_VERSION}"
         )
-    if "scanned" in stored:
-        stored = stored.isel(step=stored["scanned"].values.astype(bool)).drop_vars("scanned")
     for variable in stored.variables.values():
         variable.encoding = {}
     return validate(stored)
@@ -189,10 +187,20 @@ def is_url(path: str | Path) -> bool:
 
 def _read_zarr(path: str | Path) -> xr.Dataset:
     if is_url(path):
-        return xr.open_zarr(str(path), mask_and_scale=False).load()
+        return _load_scanned(xr.open_zarr(str(path), mask_and_scale=False))
     local = Path(path)
     with zarr.storage.ZipStore(local) if local.is_file() else zarr.storage.LocalStore(local) as store:
-        return xr.open_zarr(store, mask_and_scale=False).load()
+        return _load_scanned(xr.open_zarr(store, mask_and_scale=False))
+
+
+def _load_scanned(stored: xr.Dataset) -> xr.Dataset:
+    """What has been scanned, without the places that a store keeps for what is still to come."""
+    if "scanned" in stored:
+        stored = stored.isel(step=np.flatnonzero(stored["scanned"].values)).drop_vars("scanned")
+    stored = stored.load()
+    if "training_loss" in stored:
+        stored = stored.isel(log=np.isfinite(stored["training_loss"].values))
+    return stored
 
 
 def refuse_pickle(path: str | Path) -> None:

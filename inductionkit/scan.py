@@ -13,11 +13,12 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Int
 
-from .checkpoint_scan import checkpoint_scan
-from .errors import InductionKitError
+from .checkpoint_scan import CheckpointScan
+from .errors import HistoryError, InductionKitError
 from .head_scan import DEFAULT_SCORES, ScoreSettings
 from .history import is_url
 from .lens import Lens
+from .measurement import measurement
 from .progress import progress_bar
 from .prompts import PromptSettings
 from .runs import Run
@@ -58,7 +59,14 @@ def scan_run(
     HistoryError if the store holds a scan with other settings or cannot be written.
     """
     lens = Lens(run.standing_model())
-    scan = checkpoint_scan(run, lens, ScoreSettings(scores, prompts=prompts), evaluation, n_evaluation, texts)
+    held_out = run.held_out() if evaluation is None else np.asarray(evaluation)
+    if held_out is None:
+        raise HistoryError(
+            f"the run {run.name} comes without held-out text; pass evaluation=, tokens (example, token) "
+            f"of its training distribution, up to {lens.n_ctx} each"
+        )
+    asked = ScoreSettings(scores, prompts=prompts)
+    scan = CheckpointScan(run, measurement(lens, asked, held_out, n_evaluation, texts))
     settings = {**scan.settings(), "n_nulls": n_nulls}
     template = scan.template()
     if store is None or is_url(store) or not Path(store).exists():

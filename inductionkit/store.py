@@ -1,9 +1,10 @@
 """A history on disk while it grows: a Zarr store that gets one checkpoint at a time.
 
-The store is laid out for all steps at once, a chunk per step. A checkpoint's arrays are written to
-its own chunks and `scanned` is set last, so a kill at any moment leaves every checkpoint whole or
-not there, and a scan goes on with the steps that are missing. Stores are local folders, or what
-fsspec reaches by URL (`memory://`, `s3://`, …). A local store takes one scan at a time.
+The store is laid out for all steps at once, a chunk per step; where they are not known ahead, for more
+than will come. A checkpoint's arrays are written to its own chunks and `scanned` is set last, so a kill
+at any moment leaves every checkpoint whole or not there, and a scan goes on with the steps that are
+missing. Stores are local folders, or what fsspec reaches by URL (`memory://`, `s3://`, …). A local store
+takes one scan at a time.
 """
 
 from __future__ import annotations
@@ -13,9 +14,11 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import xarray as xr
+import zarr
 
 from .errors import HistoryError
 from .history import is_url, open_history, refuse_pickle
@@ -26,8 +29,8 @@ except ImportError:  # Windows: chunks are replaced atomically there too, only w
     fcntl = None  # type: ignore[assignment]
 
 
-class GrowingStore:
-    """A Zarr store for the history of the `steps` of one scan; use it as a context to hold it for this process.
+class _Store:
+    """A Zarr store, laid out anew or found; use it as a context to hold it for this process.
 
     `settings` are attributes that must agree for results to stand side by side: a store that was
     begun with others is refused with HistoryError, as is a local store that another process scans into.
@@ -43,39 +46,40 @@ class GrowingStore:
         except BaseException:
             self._locks.close()
             raise
-        self._index = {step: i for i, step in enumerate(template["step"].values.tolist())}
 
-    def __enter__(self) -> GrowingStore:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let other processes scan into the store."""
         self._locks.close()
 
-    def missing_steps(self) -> list[int]:
-        """Steps that are not scanned yet."""
-        stored = self._read()
-        return stored["step"].values[stored["scanned"].values == 0].tolist()
+    def open(self) -> xr.Dataset:
+        """What has been scanned so far, in memory."""
+        return open_history(self.path)
 
-    def write(self, step: int, results: xr.Dataset) -> None:
-        """Write the results of one step, without a `step` dimension, then mark it as scanned.
-
-        Raises HistoryError if they cannot be written; the step then counts as not scanned.
-        """
-        region = {"step": slice(self._index[step], self._index[step] + 1)}
-        one = results.expand_dims("step").drop_vars([name for name in results.coords])
-        mark = xr.Dataset({"scanned": ("step", np.ones(1, dtype=np.uint8))})
+    def _write(self, step: int, index: int, results: xr.Dataset) -> None:
+        """Write the results of one step, without a `step` dimension, to its place, then mark it as scanned."""
         try:
-            one.to_zarr(str(self.path), region=region, consolidated=False)
-            mark.to_zarr(str(self.path), region=region, consolidated=False)
+            self._write_values(step, index, results)
+            self._mark(index, True)
         except OSError as error:
             raise HistoryError(
                 f"step {step} could not be written to {self.path} ({error}); "
                 f"what was scanned before is safe, and the scan goes on from there once the store can be written"
             ) from error
 
-    def open(self) -> xr.Dataset:
-        """What has been scanned so far, in memory."""
-        return open_history(self.path)
+    def _write_values(self, step: int, index: int, results: xr.Dataset) -> None:
+        self._to_region(results.drop_vars(list(results.coords)).expand_dims("step"), index)
+
+    def _mark(self, index: int, scanned: bool) -> None:
+        self._to_region(xr.Dataset({"scanned": ("step", np.array([scanned], dtype=np.uint8))}), index)
+
+    def _to_region(self, one: xr.Dataset, index: int) -> None:
+        one.to_zarr(str(self.path), region={"step": slice(index, index + 1)}, consolidated=False)
 
     def _read(self) -> xr.Dataset:
         refuse_pickle(self.path)
@@ -91,19 +95,26 @@ class GrowingStore:
         different = {
             key: (stored.attrs.get(key), value) for key, value in settings.items() if stored.attrs.get(key) != value
         }
-        if stored["step"].values.tolist() != template["step"].values.tolist():
-            different["step"] = (stored["step"].values.tolist(), template["step"].values.tolist())
+        if (steps := self._fixed_steps(stored)) != (asked := self._fixed_steps(template)):
+            different["step"] = (steps, asked)
         if different:
             told = "; ".join(f"{key}: stored {old!r}, now {new!r}" for key, (old, new) in different.items())
             raise HistoryError(
                 f"{self.path} holds a scan with other settings ({told}); choose another store or remove it"
             )
 
+    def _fixed_steps(self, history: xr.Dataset) -> list[int]:
+        """Steps that the store was laid out for."""
+        return history["step"].values.tolist()
+
+    def _lay_out(self, template: xr.Dataset, path: str) -> None:
+        _lay_out(template, path)
+
     def _lay_out_if_new(self, template: xr.Dataset) -> None:
         if not isinstance(self.path, Path):
             # The consolidated metadata is written last: without it, an earlier attempt was cut short.
             if not _url_exists(f"{self.path.rstrip('/')}/.zmetadata"):
-                _lay_out(template, self.path)
+                self._lay_out(template, self.path)
             return
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with _lock(self.path.parent, f"{self.path.parent} is being written to by another process"):
@@ -111,7 +122,7 @@ class GrowingStore:
                 part = self.path.with_name(f".{self.path.name}.part")
                 shutil.rmtree(part, ignore_errors=True)
                 try:
-                    _lay_out(template, str(part))
+                    self._lay_out(template, str(part))
                     part.rename(self.path)
                 except OSError as error:
                     shutil.rmtree(part, ignore_errors=True)
@@ -127,11 +138,83 @@ class GrowingStore:
                 leftover.unlink()
 
 
-def _lay_out(template: xr.Dataset, path: str) -> None:
+class GrowingStore(_Store):
+    """A store for the history of the steps of one scan, which are all known ahead."""
+
+    def __init__(self, path: str | Path, template: xr.Dataset, settings: dict[str, object]):
+        super().__init__(path, template, settings)
+        self._index = {step: i for i, step in enumerate(template["step"].values.tolist())}
+
+    def missing_steps(self) -> list[int]:
+        """Steps that are not scanned yet."""
+        stored = self._read()
+        return stored["step"].values[stored["scanned"].values == 0].tolist()
+
+    def write(self, step: int, results: xr.Dataset) -> None:
+        """Write the results of one step, without a `step` dimension.
+
+        Raises HistoryError if they cannot be written; the step then counts as not scanned.
+        """
+        self._write(step, self._index[step], results)
+
+
+class LiveStore(_Store):
+    """A store for steps that come one after the other, up to `MAX_STEPS`; `template` has one step.
+
+    Chunks that are not written take no room, so it is laid out for many.
+    """
+
+    MAX_STEPS = 2048
+
+    def append(self, step: int, results: xr.Dataset) -> None:
+        """Write what was measured at a step. Results of later steps are from a training that was rewound, and go.
+
+        Raises HistoryError if they cannot be written, or the store is full.
+        """
+        stored = self._read()
+        scanned, steps = stored["scanned"].values == 1, stored["step"].values
+        earlier = np.flatnonzero(scanned & (steps < step))
+        index = int(earlier[-1]) + 1 if len(earlier) else 0
+        if index >= self.MAX_STEPS:
+            raise HistoryError(f"{self.path} is full with {self.MAX_STEPS} steps; measure less often")
+        for late in np.flatnonzero(scanned[index:])[::-1]:
+            self._mark(index + int(late), False)
+        self._write(step, index, results)
+
+    def _write_values(self, step: int, index: int, results: xr.Dataset) -> None:
+        super()._write_values(step, index, results)
+        place = zarr.open_group(str(self.path), mode="r+", use_consolidated=False)
+        place["step"][index] = step  # xarray writes no index of a region
+        place["tokens_seen"][index] = results["tokens_seen"].item()
+
+    def write_log(self, tokens_seen: np.ndarray, losses: np.ndarray) -> None:
+        """Keep the training losses up to now, thinned evenly to what there is room for."""
+        room = self._read().sizes["log"]
+        kept = np.unique(np.linspace(0, len(losses) - 1, min(room, len(losses))).astype(int))
+        region = {"log": slice(0, len(kept))}
+        log = {"log_tokens_seen": ("log", tokens_seen[kept]), "training_loss": ("log", losses[kept])}
+        xr.Dataset(log).to_zarr(str(self.path), region=region, consolidated=False)
+
+    def _fixed_steps(self, history: xr.Dataset) -> list[int]:
+        return []
+
+    def _lay_out(self, template: xr.Dataset, path: str) -> None:
+        _lay_out(template, path, series_chunk=self.MAX_STEPS)
+        group = zarr.open_group(path, mode="r+", use_consolidated=False)
+        for name, array in template.assign(scanned=("step", [0])).variables.items():
+            if "step" in array.dims:
+                group[name].resize((self.MAX_STEPS, *array.shape[1:]))
+        zarr.consolidate_metadata(group.store, zarr_format=2)
+
+
+def _lay_out(template: xr.Dataset, path: str, series_chunk: int = 1) -> None:
+    """Create the store: a chunk per step, or per `series_chunk` steps of what is one number a step."""
     template = template.assign(scanned=("step", np.zeros(template.sizes["step"], dtype=np.uint8)))
     encoding = {
         name: {
-            "chunks": tuple(1 if dim == "step" else size for dim, size in array.sizes.items()),
+            "chunks": tuple(
+                size if dim != "step" else 1 if array.ndim > 1 else series_chunk for dim, size in array.sizes.items()
+            ),
             "_FillValue": None,
         }
         for name, array in template.variables.items()

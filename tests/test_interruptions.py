@@ -149,7 +149,7 @@ def test_a_worker_that_dies_costs_a_new_attempt(kind, run_path, tmp_path, monkey
     run = open_run(run_path)
     expected = scan_run(run, n_evaluation=4, progress=False)
     monkeypatch.setenv("INDUCTIONKIT_TEST_MARK", str(tmp_path / "died"))
-    monkeypatch.setattr("inductionkit.checkpoint_scan.CheckpointScan", DiesOnce)
+    monkeypatch.setattr("inductionkit.scan.CheckpointScan", DiesOnce)
     pool = RestartingPool(2) if kind == "restarting" else ProcessPoolExecutor(2, get_context("spawn"))
     told = pytest.warns(RuntimeWarning, match="the executor broke") if kind == "plain" else nullcontext()
     with pool, told:

@@ -130,3 +130,17 @@ def test_an_older_transformer_lens_is_told_apart(monkeypatch, tmp_path):
         random_model()
     with pytest.raises(ModelError, match="opens no Hugging Face models by folder"):
         Lens(tmp_path)
+
+
+def test_a_bridge_in_training_is_scored_without_its_dropout_and_goes_on_training():
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    config = GPT2Config(vocab_size=60, n_positions=64, n_embd=16, n_layer=1, n_head=2, embd_pdrop=0.5, bos_token_id=0)
+    lens = Lens(GPT2LMHeadModel(config))
+    wrapped = lens.model.original_model
+    wrapped.eval()
+    expected = lens.token_losses(TOKENS)
+    wrapped.train()
+    lens.model.train()
+    torch.testing.assert_close(lens.token_losses(TOKENS), expected)
+    assert all(module.training for module in wrapped.modules())

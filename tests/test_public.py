@@ -32,7 +32,7 @@ def test_from_history_to_explorer_without_torch():
 
 def test_exported_names():
     assert ik.__all__ == [
-        "Behaviour", "FuzzyPrompts", "HeadScores", "InductionKitError", "PhaseChange", "PhaseExplorer",
+        "Behaviour", "FuzzyPrompts", "HeadScores", "InductionKitError", "PhaseChange", "PhaseExplorer", "TrainingWatch",
         "behaviour_losses", "example_history", "find_phase_change", "fuzzy_prompts", "icl_score", "induction_heads",
         "open_history", "open_run", "repeated_tokens_behaviour", "scan_behaviours", "scan_fuzzy", "scan_heads",
         "scan_run",

@@ -16,6 +16,7 @@ import pytest
 import xarray as xr
 
 from inductionkit.errors import HistoryError
+from inductionkit.history import save_history
 from inductionkit.testing import synthetic_history
 from inductionkit.widgets import PhaseExplorer, _page
 from inductionkit.widgets._payload import ALIGNMENT, pack_arrays, pack_lower, unpack_arrays, unpack_lower
@@ -296,3 +297,33 @@ def test_building_is_quick():
 def test_importing_the_widgets_brings_no_torch():
     code = "import sys, inductionkit.widgets; sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_an_explorer_grows_with_its_history():
+    whole = synthetic_history()
+    steps = whole["step"].values.tolist()
+    explorer = PhaseExplorer(whole.isel(step=slice(0, 4)))
+    explorer.head, explorer.text = (0, 2), 1
+    explorer.history = whole.isel(step=slice(0, 6))
+    assert explorer.step == steps[5] and explorer.head == (0, 2) and explorer.text == explorer._texts[1]
+    explorer.step = steps[2]
+    explorer.history = whole
+    assert explorer.step == steps[2]
+    np.testing.assert_array_equal(payload(explorer)["step"], steps)
+    with pytest.raises(HistoryError):
+        explorer.history = whole.isel(step=slice(0, 0))
+    assert explorer.history is whole
+
+
+def test_an_explorer_follows_a_store_that_another_process_fills(tmp_path):
+    whole, store = synthetic_history(), tmp_path / "live.zarr.zip"
+    save_history(whole.isel(step=slice(0, 3)), store)
+    explorer = PhaseExplorer(whole.isel(step=slice(0, 1))).follow(store, seconds=0.05)
+    assert explorer.step == whole["step"][2]
+    save_history(whole, tmp_path / "next.zarr.zip")
+    os.replace(tmp_path / "next.zarr.zip", store)
+    until = time.monotonic() + 20
+    while explorer.step != whole["step"][-1] and time.monotonic() < until:
+        time.sleep(0.05)
+    assert explorer.step == whole["step"][-1]
+    explorer.close()

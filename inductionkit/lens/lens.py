@@ -177,7 +177,8 @@ class Lens:
     @contextlib.contextmanager
     def _evaluating(self) -> Iterator[None]:
         """Evaluation mode for the time of a pass; the submodules that were training go back to it."""
-        training = [module for module in self.model.modules() if module.training]
+        roots = [self.model, getattr(self.model, "original_model", None)]  # a bridge knows not all that it wraps
+        training = {module for root in roots if root is not None for module in root.modules() if module.training}
         for module in training:
             module.training = False
         try:

@@ -1,6 +1,6 @@
 """Training small transformers on real text, from a recipe to a run folder full of checkpoints."""
 
-from .loop import train
+from .loop import begin, train
 from .model import ModelConfig, Transformer
 from .recipe import CheckpointSpec, CorpusSpec, OptimiserSpec, Recipe, builtin_recipes, load_recipe, load_recipes
 from .table import train_table
@@ -12,6 +12,7 @@ __all__ = [
     "OptimiserSpec",
     "Recipe",
     "Transformer",
+    "begin",
     "builtin_recipes",
     "load_recipe",
     "load_recipes",

@@ -9,7 +9,7 @@ import io
 import math
 import platform
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -31,21 +31,36 @@ N_STEPS_PER_LOG = 10
 N_STEPS_PER_RESUME = 500
 
 
-def train(recipe: Recipe, out: str | Path, progress: bool = True, n_threads: int = 1) -> RunFolder:
+OnStep = Callable[[Transformer, int, int, float], object]
+
+
+def train(
+    recipe: Recipe, out: str | Path, progress: bool = True, n_threads: int = 1, on_step: OnStep | None = None
+) -> RunFolder:
     """Train the model of `recipe` into the folder `out`; go on where an earlier call was stopped.
 
     A run continues bit for bit as if it had never stopped, given the same machine, versions and
-    `n_threads`. Raises RunError if `out` holds a run of another recipe or another corpus.
+    `n_threads`. `on_step(model, step, tokens_seen, loss)` is called after each step: a `TrainingWatch`
+    fits. Raises RunError if `out` holds a run of another recipe or another corpus.
     """
     n_threads_before = torch.get_num_threads()
     torch.set_num_threads(n_threads)
     try:
-        return _train(recipe, Path(out), progress)
+        return _train(recipe, Path(out), progress, on_step)
     finally:
         torch.set_num_threads(n_threads_before)
 
 
-def _train(recipe: Recipe, out: Path, progress: bool) -> RunFolder:
+def begin(recipe: Recipe, out: str | Path) -> RunFolder:
+    """The run that `train` goes on with, begun if there is none: tokenizer, held-out text, checkpoint of step 0."""
+    folder, stream = _open_or_create(recipe, Path(out))
+    if not folder.manifest["checkpoints"]:
+        evaluation = _evaluation_rows(stream.held_out, recipe.model.n_ctx + 1)
+        _checkpoint(folder, recipe, Transformer(recipe.model, recipe.seed), evaluation, 0)
+    return folder
+
+
+def _train(recipe: Recipe, out: Path, progress: bool, on_step: OnStep | None) -> RunFolder:
     folder, stream = _open_or_create(recipe, out)
     model = Transformer(recipe.model, recipe.seed)
     optimisers = _optimisers(model, recipe.optimiser)
@@ -62,6 +77,8 @@ def _train(recipe: Recipe, out: Path, progress: bool) -> RunFolder:
         for rows in _batches(stream.train, recipe, step):
             step += 1
             losses.append(_train_step(model, optimisers, rows, _lr_factor(recipe, step)))
+            if on_step is not None:
+                on_step(model, step, step * recipe.tokens_per_step, losses[-1])
             if step % N_STEPS_PER_LOG == 0 or step == recipe.n_steps:
                 rate = (step - since) * recipe.tokens_per_step / (time.perf_counter() - began)
                 loss = float(np.mean(losses))

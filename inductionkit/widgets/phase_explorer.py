@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
+from typing import Self
 
 import anywidget
 import traitlets
@@ -12,6 +14,7 @@ import xarray as xr
 
 from ..atomic import write_atomically
 from ..errors import HistoryError
+from ._following import follow_store
 from ._page import read_bundle, render_page
 from ._phase_data import head_labels, phase_payload, strongest_head, text_names, window_tokens
 
@@ -54,18 +57,57 @@ class PhaseExplorer(anywidget.AnyWidget):
     _data = traitlets.Bytes().tag(sync=True)
 
     def __init__(self, history: xr.Dataset, *, window: object = None, control: xr.Dataset | None = None) -> None:
-        header, data = phase_payload(history, window_tokens(window), control)
-        self._steps = [int(step) for step in history["step"].values]
-        self._layers, self._heads = head_labels(history)
-        self._texts = text_names(history)
+        self._window, self._control = window_tokens(window), control
+        shown = self._take(history)
         super().__init__(
             step=self._steps[-1],
             head=strongest_head(history),
             text=self._texts[0] if self._texts else None,
             _esm=read_bundle("phase_explorer"),
-            _header=header,
-            _data=data,
+            **shown,
         )
+
+    @property
+    def history(self) -> xr.Dataset:
+        """The history on show. Set it to a longer one of the same model and the explorer grows, also while open.
+
+        An explorer that stands at the last step stays at the last step.
+        """
+        return self._history
+
+    @history.setter
+    def history(self, history: xr.Dataset) -> None:
+        at_end = self.step == self._steps[-1]
+        shown = self._take(history)
+        with self.hold_sync():
+            self.step = self._steps[-1] if at_end or self.step not in self._steps else self.step
+            self.head = self.head if self._has_head(self.head) else strongest_head(history)
+            self.text = self.text if self.text in self._texts else next(iter(self._texts), None)
+            self.set_trait("_header", shown["_header"])
+            self.set_trait("_data", shown["_data"])
+
+    def follow(self, source: object, seconds: float = 2.0) -> Self:
+        """Keep up with a history that grows: a `TrainingWatch` in this process, or the store that another fills.
+
+        A store (path or URL) is looked at every `seconds`, for as long as the explorer lives.
+        """
+        if hasattr(source, "observe"):
+            source.observe(partial(setattr, self, "history"))
+        else:
+            follow_store(self, source, seconds)
+        return self
+
+    def _take(self, history: xr.Dataset) -> dict[str, object]:
+        """Header and data of a history, and what may be chosen in it."""
+        header, data = phase_payload(history, self._window, self._control)
+        self._history = history
+        self._steps = [int(step) for step in history["step"].values]
+        self._layers, self._heads = head_labels(history)
+        self._texts = text_names(history)
+        return {"_header": header, "_data": data}
+
+    def _has_head(self, head: tuple[int, int] | None) -> bool:
+        return head is not None and head[0] in self._layers and head[1] in self._heads
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the explorer, as it stands, to one HTML file that works without kernel or network.

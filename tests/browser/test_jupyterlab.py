@@ -32,6 +32,8 @@ CELLS = [
     "explorer",
     "print('python has', explorer.step, explorer.head, explorer.text)",
     "explorer.step = explorer._steps[4]; explorer.head = (0, 2); explorer.text = 1; print('python set it')",
+    "explorer.history = explorer.history.isel(step=slice(0, 5)); explorer.step = explorer._steps[-1]; print('short')",
+    "explorer.history = synthetic_history(); print('grown')",
 ]
 
 
@@ -168,6 +170,19 @@ def test_browser_and_python_move_together(visit, lab):
     expect(root).to_have_attribute("data-head", "0.2")
     expect(root).to_have_attribute("data-text", "1")
     assert page.locator('[data-choice="text"] option:checked').inner_text() == "again"
+
+    # An open explorer follows a history that grows; standing at its last step, it stays at the last.
+    run_cell(page, 3)
+    printed(page, 3, "short")
+    expect(page.locator(".ik-slider")).to_have_attribute("max", "4")
+    expect(root).to_have_attribute("data-step", str(steps[4]))
+    page.locator(".ik-slider").focus()
+    run_cell(page, 4)
+    printed(page, 4, "grown")
+    expect(page.locator(".ik-slider")).to_have_attribute("max", str(len(steps) - 1))
+    expect(root).to_have_attribute("data-step", str(steps[-1]))
+    expect(root).to_have_attribute("data-head", "0.2")
+    expect(page.locator(".ik-root")).to_have_count(1)
 
     expect(root).to_have_attribute("data-theme", "dark")
     page.evaluate("document.body.dataset.jpThemeLight = 'true'")

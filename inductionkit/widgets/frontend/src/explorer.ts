@@ -18,8 +18,24 @@ const LOSS_HEIGHT = 184;
 const ICL_HEIGHT = 150;
 const OWN_KEYS = new Set(["ArrowLeft", "ArrowRight", "ArrowUp", "ArrowDown", "Home", "End", "PageUp", "PageDown", " "]);
 
-/** Build the explorer in `container` from the model's header and data. Returns what takes it down again. */
+/** Show the explorer in `container`, and anew whenever the model's history has grown. Returns what takes it down. */
 export function mount(container: HTMLElement, model: Model): () => void {
+  let takeDown = show(container, model);
+  const showAnew = (): void => {
+    const { activeElement } = container.getRootNode() as Document | ShadowRoot;
+    const onSlider = container.contains(activeElement) && activeElement!.classList.contains("ik-slider");
+    takeDown();
+    takeDown = show(container, model);
+    if (onSlider) container.querySelector<HTMLElement>(".ik-slider")?.focus();
+  };
+  model.on("change:_data", showAnew);
+  return () => {
+    model.off("change:_data", showAnew);
+    takeDown();
+  };
+}
+
+function show(container: HTMLElement, model: Model): () => void {
   const alert = new Alert();
   // JupyterLab has shortcuts on single letters; this attribute tells it that keys pressed here are not meant.
   const root = html("div", { class: "ik-root", "data-lm-suppress-shortcuts": "true" });

@@ -1,0 +1,63 @@
+"""A `TrainingWatch` as the callback that the Hugging Face Trainer or Lightning expects."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from .errors import InductionKitError
+
+if TYPE_CHECKING:
+    from .watching import TrainingWatch
+
+
+def trainer_callback(watch: TrainingWatch) -> Any:
+    """See `TrainingWatch.trainer_callback`."""
+    from transformers import TrainerCallback
+
+    class WatchCallback(TrainerCallback):
+        def on_train_begin(self, args, state, control, model=None, **_):
+            watch(model, state.global_step, _tokens(state))
+
+        def on_step_end(self, args, state, control, model=None, **_):
+            watch(model, state.global_step, _tokens(state))
+
+        def on_log(self, args, state, control, logs=None, **_):
+            if "loss" in (logs or {}):
+                watch.log(state.global_step, logs["loss"], _tokens(state))
+
+        def on_train_end(self, args, state, control, model=None, **_):
+            watch(model, state.global_step, _tokens(state), due=True)
+
+    return WatchCallback()
+
+
+def _tokens(state: Any) -> int | None:
+    """Tokens that the Trainer counted; it counts none unless `include_num_input_tokens_seen` is set."""
+    return state.num_input_tokens_seen or (0 if state.global_step == 0 else None)
+
+
+def lightning_callback(watch: TrainingWatch, model: Callable[[Any], Any]) -> Any:
+    """See `TrainingWatch.lightning_callback`."""
+    try:
+        from lightning.pytorch import Callback
+    except ImportError:
+        try:
+            from pytorch_lightning import Callback
+        except ImportError:
+            raise InductionKitError("a Lightning callback needs Lightning: pip install lightning") from None
+
+    class WatchCallback(Callback):
+        def on_train_start(self, trainer, pl_module):
+            watch(model(pl_module), trainer.global_step)
+
+        def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+            loss = outputs["loss"] if isinstance(outputs, dict) else outputs
+            if loss is not None:
+                watch.log(trainer.global_step, float(loss))
+            watch(model(pl_module), trainer.global_step)
+
+        def on_train_end(self, trainer, pl_module):
+            watch(model(pl_module), trainer.global_step, due=True)
+
+    return WatchCallback()

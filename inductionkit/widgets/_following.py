@@ -1,0 +1,36 @@
+"""An explorer that keeps up with a store which another process fills."""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import HistoryError
+from ..history import open_history
+
+if TYPE_CHECKING:
+    from .phase_explorer import PhaseExplorer
+
+
+def follow_store(explorer: PhaseExplorer, store: str | Path, seconds: float) -> None:
+    """Show what a store holds, now and again and again in a thread; it ends when the explorer is gone or closed."""
+    explorer.history = open_history(store)
+    thread = threading.Thread(target=_keep_up, args=(weakref.ref(explorer), store, seconds), daemon=True)
+    thread.start()
+
+
+def _keep_up(reference: weakref.ref[PhaseExplorer], store: str | Path, seconds: float) -> None:
+    pause = threading.Event()
+    while not pause.wait(seconds):
+        explorer = reference()
+        if explorer is None or explorer.comm is None:
+            return
+        try:
+            history = open_history(store)
+        except HistoryError:  # caught in the middle of a write: the next look will do
+            continue
+        if history["step"].values.tolist() != explorer.history["step"].values.tolist():
+            explorer.history = history
+        del explorer

@@ -78,6 +78,12 @@ def scan(
     ] = None,
     workers: Annotated[int, typer.Option(min=1, help="Processes to scan with.")] = 1,
     skip: Annotated[bool, typer.Option(help="Go on after a checkpoint that cannot be read, and report it.")] = False,
+    keep: Annotated[
+        str | None, typer.Option(help="Downloads to keep in the cache: 'all' (default), 'none' or a number of bytes.")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option(help="Only tell what would be read, and the disk and memory it takes.")
+    ] = False,
 ) -> None:
     """Scan every checkpoint of a run and say where the phase change is."""
     from .phase import find_phase_change
@@ -85,10 +91,19 @@ def scan(
     from .scan import scan_run
     from .workers import RestartingPool
 
-    wanted = int(checkpoints) if checkpoints is not None and checkpoints.isdigit() else checkpoints
+    run = open_run(
+        source,
+        checkpoints=int(checkpoints) if checkpoints is not None and checkpoints.isdigit() else checkpoints,
+        keep=int(keep) if keep is not None and keep.isdigit() else keep,
+    )
+    if dry_run:
+        from .plan import plan_scan
+
+        console.print(plan_scan(run, store, workers))
+        return
     with nullcontext() if workers == 1 else RestartingPool(workers) as executor:
         history = scan_run(
-            open_run(source, checkpoints=wanted),
+            run,
             store=store,
             executor=executor,
             on_error="skip" if skip else "stop",

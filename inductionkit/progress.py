@@ -2,17 +2,40 @@
 
 from __future__ import annotations
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
 
 
 def progress_bar(show: bool) -> Progress:
-    """A bar with a count, times, and a free text, the field `at` of each task; silent unless `show`."""
+    """A bar with a count, the time an item takes, time gone and left, and a free text, the field `at` of each task.
+
+    Silent unless `show`.
+    """
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
         TextColumn("{task.fields[at]}"),
+        _Pace(),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
         disable=not show,
     )
+
+
+class _Pace(ProgressColumn):
+    """Seconds an item takes, or items a second."""
+
+    def render(self, task: Task) -> Text:
+        if not task.speed:
+            return Text("")
+        return Text(f"{task.speed:.1f}/s" if task.speed > 1 else f"{1 / task.speed:.1f} s each")

@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Self
 
@@ -61,25 +61,19 @@ class _Store:
         """What has been scanned so far, in memory."""
         return open_history(self.path)
 
-    def _write(self, step: int, index: int, results: xr.Dataset) -> None:
-        """Write the results of one step, without a `step` dimension, to its place, then mark it as scanned."""
+    def _write(self, step: int, index: int, values: Mapping[str, np.ndarray]) -> None:
+        """Write what was measured at one step to its place, then mark it as scanned."""
+        # Through zarr itself: xarray reads the whole store's metadata anew for every write.
+        arrays = zarr.open_group(str(self.path), mode="r+", use_consolidated=False)
         try:
-            self._write_values(step, index, results)
-            self._mark(index, True)
+            for name, value in values.items():
+                arrays[name][index] = value
+            arrays["scanned"][index] = 1
         except OSError as error:
             raise HistoryError(
                 f"step {step} could not be written to {self.path} ({error}); "
                 f"what was scanned before is safe, and the scan goes on from there once the store can be written"
             ) from error
-
-    def _write_values(self, step: int, index: int, results: xr.Dataset) -> None:
-        self._to_region(results.drop_vars(list(results.coords)).expand_dims("step"), index)
-
-    def _mark(self, index: int, scanned: bool) -> None:
-        self._to_region(xr.Dataset({"scanned": ("step", np.array([scanned], dtype=np.uint8))}), index)
-
-    def _to_region(self, one: xr.Dataset, index: int) -> None:
-        one.to_zarr(str(self.path), region={"step": slice(index, index + 1)}, consolidated=False)
 
     def _read(self) -> xr.Dataset:
         refuse_pickle(self.path)
@@ -155,7 +149,7 @@ class GrowingStore(_Store):
 
         Raises HistoryError if they cannot be written; the step then counts as not scanned.
         """
-        self._write(step, self._index[step], results)
+        self._write(step, self._index[step], _values(results))
 
 
 class LiveStore(_Store):
@@ -177,23 +171,19 @@ class LiveStore(_Store):
         index = int(earlier[-1]) + 1 if len(earlier) else 0
         if index >= self.MAX_STEPS:
             raise HistoryError(f"{self.path} is full with {self.MAX_STEPS} steps; measure less often")
+        arrays = zarr.open_group(str(self.path), mode="r+", use_consolidated=False)
         for late in np.flatnonzero(scanned[index:])[::-1]:
-            self._mark(index + int(late), False)
-        self._write(step, index, results)
-
-    def _write_values(self, step: int, index: int, results: xr.Dataset) -> None:
-        super()._write_values(step, index, results)
-        place = zarr.open_group(str(self.path), mode="r+", use_consolidated=False)
-        place["step"][index] = step  # xarray writes no index of a region
-        place["tokens_seen"][index] = results["tokens_seen"].item()
+            arrays["scanned"][index + int(late)] = 0
+        when = {"step": np.array(step), "tokens_seen": results["tokens_seen"].values}
+        self._write(step, index, when | _values(results))
 
     def write_log(self, tokens_seen: np.ndarray, losses: np.ndarray) -> None:
         """Keep the training losses up to now, thinned evenly to what there is room for."""
         room = self._read().sizes["log"]
         kept = np.unique(np.linspace(0, len(losses) - 1, min(room, len(losses))).astype(int))
-        region = {"log": slice(0, len(kept))}
-        log = {"log_tokens_seen": ("log", tokens_seen[kept]), "training_loss": ("log", losses[kept])}
-        xr.Dataset(log).to_zarr(str(self.path), region=region, consolidated=False)
+        arrays = zarr.open_group(str(self.path), mode="r+", use_consolidated=False)
+        arrays["log_tokens_seen"][: len(kept)] = tokens_seen[kept]
+        arrays["training_loss"][: len(kept)] = losses[kept]
 
     def _fixed_steps(self, history: xr.Dataset) -> list[int]:
         return []
@@ -205,6 +195,10 @@ class LiveStore(_Store):
             if "step" in array.dims:
                 group[name].resize((self.MAX_STEPS, *array.shape[1:]))
         zarr.consolidate_metadata(group.store, zarr_format=2)
+
+
+def _values(results: xr.Dataset) -> dict[str, np.ndarray]:
+    return {str(name): array.values for name, array in results.data_vars.items()}
 
 
 def _lay_out(template: xr.Dataset, path: str, series_chunk: int = 1) -> None:

@@ -17,6 +17,7 @@ from inductionkit.head_scan import DEFAULT_SCORES
 from inductionkit.history import VARIABLES, save_history, validate
 from inductionkit.icl import icl_score, icl_settings
 from inductionkit.lens import Lens
+from inductionkit.measurement import Measurement
 from inductionkit.prompts import PromptSettings
 from inductionkit.testing import synthetic_history
 
@@ -65,21 +66,21 @@ def test_a_store_holds_the_same(history, run, tmp_path):
 
 
 def test_an_interrupted_scan_goes_on(history, run, tmp_path, monkeypatch):
-    store, original, scanned = tmp_path / "scan.zarr", Lens.token_losses, []
+    store, original, scanned = tmp_path / "scan.zarr", Measurement.measure, []
 
-    def failing(self, tokens):
+    def interrupted(self, lens):
         if len(scanned) == 3:
             raise KeyboardInterrupt
         scanned.append(1)
-        return original(self, tokens)
+        return original(self, lens)
 
-    monkeypatch.setattr(Lens, "token_losses", failing)
+    monkeypatch.setattr(Measurement, "measure", interrupted)
     with pytest.raises(KeyboardInterrupt):
         scan_run(run, store=store, n_evaluation=8, scores="all", progress=False)
     assert open_history(store).sizes["step"] == 3
     monkeypatch.undo()
     again = []
-    monkeypatch.setattr(Lens, "token_losses", lambda self, t: again.append(1) or original(self, t))
+    monkeypatch.setattr(Measurement, "measure", lambda self, lens: again.append(1) or original(self, lens))
     xr.testing.assert_identical(scan_run(run, store=store, n_evaluation=8, scores="all", progress=False), history)
     assert len(again) == len(run.steps) - 3
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import nullcontext
@@ -17,10 +19,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import xarray as xr
+import zarr
 
 from inductionkit import open_history, open_run
 from inductionkit.checkpoint_scan import CheckpointScan
 from inductionkit.errors import HistoryError, RunError
+from inductionkit.measurement import Measurement
 from inductionkit.scan import scan_run
 from inductionkit.store import GrowingStore
 from inductionkit.train import CheckpointSpec, train
@@ -81,16 +85,16 @@ def test_a_store_takes_one_scan_at_a_time(run_path, tmp_path):
 
 def test_a_write_that_fails_is_told_and_gone_on_from(run_path, tmp_path, monkeypatch):
     run, store = open_run(run_path), tmp_path / "scan.zarr"
-    to_zarr, calls = xr.Dataset.to_zarr, []
+    write, marks = zarr.Array.__setitem__, []
 
-    def full(self, *arguments, **keywords):
-        if "region" in keywords:
-            calls.append(1)
-            if len(calls) == 4:  # the mark of the second checkpoint
+    def full(self, index, value):
+        if self.basename == "scanned" and np.any(value):
+            marks.append(index)
+            if len(marks) == 2:  # of the second checkpoint
                 raise OSError(28, "No space left on device")
-        return to_zarr(self, *arguments, **keywords)
+        write(self, index, value)
 
-    monkeypatch.setattr(xr.Dataset, "to_zarr", full)
+    monkeypatch.setattr(zarr.Array, "__setitem__", full)
     with pytest.raises(HistoryError, match=r"step \d+ could not be written .*No space left.*goes on from there"):
         scan_run(run, store=store, n_evaluation=4, progress=False)
     monkeypatch.undo()
@@ -158,3 +162,98 @@ def test_a_worker_that_dies_costs_a_new_attempt(kind, run_path, tmp_path, monkey
     assert found["step"].values.tolist() == run.steps
     for name in ("loss", "prefix_matching", "copying"):
         np.testing.assert_allclose(found[name], expected[name], atol=1e-5)
+
+
+FULL_DISK = """
+import subprocess, sys
+from pathlib import Path
+from inductionkit import open_run, scan_run
+from inductionkit.errors import HistoryError
+
+disk, run = Path(sys.argv[1]), open_run(sys.argv[2])
+subprocess.run(["mount", "-t", "tmpfs", "-o", "size=900k", "tmpfs", disk], check=True)
+try:
+    scan_run(run, store=disk / "scan.zarr", n_evaluation=4, progress=False)
+except HistoryError as error:
+    print(error)
+subprocess.run(["mount", "-o", "remount,size=64m", disk], check=True)
+scanned = len(list((disk / "scan.zarr" / "scanned").glob("[0-9]*")))
+scan_run(run, store=disk / "scan.zarr", n_evaluation=4, progress=False)
+print(scanned)
+subprocess.run(["cp", "-r", disk / "scan.zarr", sys.argv[3]], check=True)
+"""
+IN_OWN_MOUNTS = ["unshare", "--user", "--map-root-user", "--mount"]
+
+
+@pytest.mark.skipif(
+    shutil.which("unshare") is None or subprocess.run([*IN_OWN_MOUNTS, "true"], capture_output=True).returncode != 0,
+    reason="this system lets nobody mount a small disk of their own",
+)
+def test_a_full_disk(run_path, tmp_path):
+    (tmp_path / "disk").mkdir()
+    command = [*IN_OWN_MOUNTS, sys.executable, "-c", FULL_DISK, tmp_path / "disk", run_path, tmp_path / "kept.zarr"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    told, n_scanned = done.stdout.strip().splitlines()
+    assert "could not be written" in told and "No space left" in told and "goes on from there" in told
+    assert 0 < int(n_scanned) < 8
+    scan_run(open_run(run_path), store=tmp_path / "whole.zarr", n_evaluation=4, progress=False)
+    assert files(tmp_path / "kept.zarr") == files(tmp_path / "whole.zarr")
+
+
+def test_ctrl_c_in_the_middle(run_path, tmp_path):
+    store = tmp_path / "scan.zarr"
+    program = (
+        "import sys; from inductionkit import open_run, scan_run;"
+        "scan_run(open_run(sys.argv[1]), store=sys.argv[2], n_evaluation=4, progress=False)"
+    )
+    process = subprocess.Popen([sys.executable, "-c", program, run_path, store], stderr=subprocess.PIPE, text=True)
+    while process.poll() is None and len(list((store / "scanned").glob("[0-9]*"))) < 1:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == -signal.SIGINT and "KeyboardInterrupt" in told
+    assert 1 <= open_history(store).sizes["step"] < 8
+    for path in (store, tmp_path / "whole.zarr"):
+        scan_run(open_run(run_path), store=path, n_evaluation=4, progress=False)
+    assert files(store) == files(tmp_path / "whole.zarr")
+
+
+def test_a_source_that_vanishes_is_told_and_gone_on_from(run_path, tmp_path, monkeypatch):
+    copy, away, store = tmp_path / "run", tmp_path / "away", tmp_path / "scan.zarr"
+    shutil.copytree(run_path, copy)
+    run, measure, measured = open_run(copy), Measurement.measure, []
+
+    def vanishing(self, lens):
+        measured.append(1)
+        if len(measured) == 3:
+            (copy / "checkpoints").rename(away)
+        return measure(self, lens)
+
+    monkeypatch.setattr(Measurement, "measure", vanishing)
+    with pytest.raises(RunError, match=r"step_\d+.safetensors"):
+        scan_run(run, store=store, n_evaluation=4, n_nulls=0, progress=False)
+    monkeypatch.undo()
+    n_scanned = open_history(store).sizes["step"]
+    assert 3 <= n_scanned < len(run.steps)
+    skipping = scan_run(run, store=store, n_evaluation=4, n_nulls=0, on_error="skip", progress=False)
+    assert len(json.loads(skipping.attrs["skipped"])) == len(run.steps) - n_scanned
+    away.rename(copy / "checkpoints")
+    whole = scan_run(run, store=store, n_evaluation=4, n_nulls=0, progress=False)
+    xr.testing.assert_identical(whole, scan_run(run, store=tmp_path / "b", n_evaluation=4, n_nulls=0, progress=False))
+
+
+def test_dask_workers_on_a_local_cluster(run_path, tmp_path):
+    from distributed import Client, LocalCluster
+
+    run = open_run(run_path)
+    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster, Client(cluster) as client:
+        pids = set(client.run(os.getpid).values())
+        assert len(pids) == 2 and os.getpid() not in pids
+        found = scan_run(run, store=tmp_path / "a", n_evaluation=4, executor=client.get_executor(), progress=False)
+        again = scan_run(run, store=tmp_path / "a", n_evaluation=4, executor=client.get_executor(), progress=False)
+    expected = scan_run(run, store=tmp_path / "b", n_evaluation=4, progress=False)
+    xr.testing.assert_identical(again, found)
+    for name in expected.data_vars:
+        if expected[name].dtype.kind == "f":
+            np.testing.assert_allclose(found[name], expected[name], atol=1e-5, err_msg=name)

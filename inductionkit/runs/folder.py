@@ -12,7 +12,7 @@ from ..errors import RunError
 from ..run_folder import RunFolder
 from .architecture import ProjectArchitecture, weights_limit
 from .run import Checkpoint, Run
-from .safe_read import refuse_oversize
+from .safe_read import file_bytes, refuse_oversize
 
 
 def open_folder(path: str | Path) -> Run:
@@ -37,6 +37,7 @@ def open_folder(path: str | Path) -> Run:
                 partial(_read, folder, entry, architecture),
                 architecture,
                 str(folder.path / str(entry["file"])),
+                partial(file_bytes, [folder.path / str(entry["file"])]),
             )
             for entry in entries
         ],

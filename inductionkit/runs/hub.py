@@ -12,7 +12,7 @@ from .architecture import HuggingFaceArchitecture, fingerprint, kind_of, weights
 from .hub_cache import Download, Keep, KeptDownloads, has_weights, left_over, repository_folder, snapshot_folder
 from .hub_client import TOKENIZER_FILES, fetch_file, fetch_matching, file_sizes, revisions
 from .logs import read_log
-from .names import read_names
+from .names import NamedStep, read_names
 from .run import Checkpoint, Run
 from .safe_read import entry_file, read_json, read_text, read_weights, refuse_oversize, shard_names
 
@@ -38,6 +38,10 @@ def open_hub(
             f"{sorted(commits)[:10]}; give a pattern= that matches them"
         )
     last = named[-1].name
+
+    def weights(entry: NamedStep) -> RevisionWeights:
+        return RevisionWeights(repository, entry.name, commits[entry.name], architecture, max_bytes, kept)
+
     config = read_json(_configuration(repository, last) / "config.json", repository_folder(repository))
     architecture = HuggingFaceArchitecture(kind_of(config), partial(_configuration, repository, last))
     return Run(
@@ -46,9 +50,10 @@ def open_hub(
             Checkpoint(
                 entry.step,
                 entry.tokens_seen if tokens_per_step is None else entry.step * tokens_per_step,
-                RevisionWeights(repository, entry.name, commits[entry.name], architecture, max_bytes, kept).read,
+                weights(entry).read,
                 architecture,
                 f"hf:{repository}@{entry.name}",
+                weights(entry).n_bytes,
             )
             for entry in named
         ],
@@ -56,6 +61,7 @@ def open_hub(
         fingerprints={"source": repository, "config": fingerprint(config)},
         log=partial(_log, repository, last, log, tokens_per_step),
         tokenizer_json=partial(_tokenizer_json, repository, last),
+        kept_bytes=kept.n_bytes,
     )
 
 
@@ -80,6 +86,12 @@ class RevisionWeights:
             return read_weights(folder, repository_folder(self.repository), limit)
         finally:
             self.kept.add(downloads)
+
+    def n_bytes(self) -> int:
+        """Bytes of the files that hold the weights, in whatever form; nothing is fetched."""
+        sizes = file_sizes(self.repository, self.commit)
+        kind = Path(entry_file(sizes.keys(), self.name).removesuffix(".index.json")).suffix
+        return sum(size for name, size in sizes.items() if name.endswith(kind))
 
     def _fetch(self, limit: int, downloads: list[Download]) -> None:
         """Fetch the files of the weights, once they are known to be no larger than they should."""

@@ -11,7 +11,7 @@ from .architecture import HuggingFaceArchitecture, fingerprint, kind_of, weights
 from .logs import find_log, read_log
 from .names import NamedStep, read_names
 from .run import Checkpoint, Run, nothing
-from .safe_read import inside, read_json, read_text, read_weights, trusted_root
+from .safe_read import entry_file, file_bytes, inside, read_json, read_text, read_weights, shard_names, trusted_root
 
 
 def open_hugging_face_folder(
@@ -48,6 +48,7 @@ def open_hugging_face_folder(
                 partial(_read, folders[entry.name], root, architecture, max_bytes),
                 architecture,
                 str(folders[entry.name]),
+                partial(_n_bytes, folders[entry.name], root),
             )
             for entry in named
         ],
@@ -62,6 +63,12 @@ def _read(folder: Path, root: Path, architecture: HuggingFaceArchitecture, max_b
     if not folder.is_dir():
         raise RunError(f"the checkpoint {folder} is gone; copy it again, or leave it out")
     return read_weights(folder, root, weights_limit(architecture, max_bytes))
+
+
+def _n_bytes(folder: Path, root: Path) -> int:
+    entry = folder / entry_file([path.name for path in folder.iterdir()], folder)
+    names = set(shard_names(entry, root).values()) if entry.suffix == ".json" else {entry.name}
+    return file_bytes(folder / name for name in names)
 
 
 def _configured(home: Path, root: Path) -> Path:

@@ -86,12 +86,14 @@ def open_legacy(
                 partial(_read, repository, entry.name, sizes[entry.name], commit, architecture, max_bytes, kept),
                 architecture,
                 f"tl:{repository}/{entry.name}",
+                partial(int, sizes[entry.name]),
             )
             for entry in named
         ],
         architecture=architecture,
         fingerprints={"source": repository, "commit": commit},
         tokenizer_json=partial(_tokenizer_json, repository),
+        kept_bytes=kept.n_bytes,
     )
 
 

@@ -12,12 +12,17 @@ from ..errors import ModelError, RunError
 from .architecture import Architecture
 
 
+def nothing() -> None:
+    """What a run gives that has no held-out text, or no tokenizer."""
+
+
 @dataclass(frozen=True)
 class Checkpoint:
     """One checkpoint: `step` (optimiser steps), `tokens_seen` (None: unknown) and where its weights come from.
 
     `read()` brings the weights into memory, by name, from disk or hub, and touches no model: it may run in a
-    thread, ahead of time. `load_into` puts them into a standing model.
+    thread, ahead of time. `load_into` puts them into a standing model. `n_bytes()` is what there is to read or
+    download, None where it is not known before.
     """
 
     step: int
@@ -25,6 +30,7 @@ class Checkpoint:
     read: Callable[[], Mapping[str, Any]] = field(repr=False)
     architecture: Architecture = field(repr=False)
     name: str
+    n_bytes: Callable[[], int | None] = field(default=nothing, repr=False)
 
     def load_into(self, model: Any, weights: Mapping[str, Any] | None = None) -> None:
         """Swap this checkpoint's weights into a model from `Run.standing_model`, in place.
@@ -39,10 +45,6 @@ class Checkpoint:
             raise ModelError(f"checkpoint {self.name}: {error}") from error
 
 
-def nothing() -> None:
-    """What a run gives that has no held-out text, or no tokenizer."""
-
-
 @dataclass(frozen=True, repr=False)
 class Run:
     """A training run: its checkpoints in order of steps, its model, its held-out text and logs.
@@ -50,7 +52,8 @@ class Run:
     `log()` gives the records of training, as `step`, `loss` and `tokens_seen` (None: unknown).
     `held_out()` gives tokens (example, token) that training never saw, `tokenizer_json()` the tokenizer in
     Hugging Face's JSON; None where the source has none. `fingerprints` tell whether two runs are of one
-    model and data. A run can be sent to a worker process.
+    model and data. `kept_bytes` is how much of what is downloaded stays on disk, None where nothing is
+    downloaded. A run can be sent to a worker process.
     """
 
     name: str
@@ -60,6 +63,7 @@ class Run:
     log: Callable[[], list[dict]] = list
     held_out: Callable[[], np.ndarray | None] = nothing
     tokenizer_json: Callable[[], str | None] = nothing
+    kept_bytes: float | None = None
 
     @property
     def steps(self) -> list[int]:

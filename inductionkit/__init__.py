@@ -4,7 +4,7 @@ The public names below are loaded when first used, so importing the package is c
 neither torch nor transformers.
 """
 
-from importlib import import_module as _import_module
+from ._lazy import lazy_names
 
 _HOME = {
     "Behaviour": "behaviours",
@@ -29,18 +29,12 @@ _HOME = {
     "scan_run": "scan",
 }
 
-__all__ = sorted(_HOME)
+_public, __dir__, __all__ = lazy_names(__name__, _HOME)
 
 
 def __getattr__(name: str) -> object:
     if name == "__version__":  # reading package metadata takes longer than all else here
-        return _import_module("importlib.metadata").version(__name__)
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(_import_module(f".{_HOME[name]}", __name__), name)
-    globals()[name] = value
-    return value
+        from importlib.metadata import version
 
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+        return version(__name__)
+    return _public(name)

@@ -8,21 +8,17 @@ checkpoint whole or not at all.
 from __future__ import annotations
 
 import dataclasses
-import json
-import tempfile
-import zipfile
 from importlib.resources import as_file, files
 from pathlib import Path
 
 import numpy as np
 import xarray as xr
-import zarr
 
 from .errors import HistoryError
+from .zarr_files import is_url, read_zarr, write_zip
 
 SCHEMA_VERSION = 1
 PATTERN_SCALE = 1 / 255
-_METADATA_FILES = (".zarray", ".zmetadata", "zarr.json")
 PER_HEAD = ("step", "layer", "head")
 
 
@@ -165,86 +161,21 @@ def open_history(path: str | Path) -> xr.Dataset:
     """
     if not is_url(path) and not Path(path).exists():
         raise HistoryError(f"there is no history at {path}; make one with scan_run(run, store={str(path)!r})")
-    refuse_pickle(path)
-    try:
-        stored = _read_zarr(path)
-    except (ValueError, KeyError, OSError, zipfile.BadZipFile) as error:
-        raise HistoryError(f"{path} is not a Zarr store that can be read: {error}") from None
+    stored = read_zarr(path)
     if "schema_version" not in stored.attrs:
         raise HistoryError(f"{path} is a Zarr store but not a history of inductionkit: it has no schema_version")
     if stored.attrs["schema_version"] != SCHEMA_VERSION:
         raise HistoryError(
             f"{path} has schema version {stored.attrs['schema_version']}, this inductionkit reads {SCHEMA_VERSION}"
         )
-    for variable in stored.variables.values():
-        variable.encoding = {}
-    return validate(stored)
-
-
-def is_url(path: str | Path) -> bool:
-    return "://" in str(path)
-
-
-def _read_zarr(path: str | Path) -> xr.Dataset:
-    if is_url(path):
-        return _load_scanned(xr.open_zarr(str(path), mask_and_scale=False))
-    local = Path(path)
-    with zarr.storage.ZipStore(local) if local.is_file() else zarr.storage.LocalStore(local) as store:
-        return _load_scanned(xr.open_zarr(store, mask_and_scale=False))
-
-
-def _load_scanned(stored: xr.Dataset) -> xr.Dataset:
-    """What has been scanned, without the places that a store keeps for what is still to come."""
-    if "scanned" in stored:
-        stored = stored.isel(step=np.flatnonzero(stored["scanned"].values)).drop_vars("scanned")
-    stored = stored.load()
-    if "training_loss" in stored:
+    if "training_loss" in stored:  # the rest is room that a run in training has not filled yet
         stored = stored.isel(log=np.isfinite(stored["training_loss"].values))
-    return stored
-
-
-def refuse_pickle(path: str | Path) -> None:
-    """Raise HistoryError if a Zarr store's metadata asks for the pickle codec: reading it could run code."""
-    for document in _metadata(path):
-        try:
-            asks = _asks_for_pickle(json.loads(document))
-        except ValueError as error:
-            raise HistoryError(f"{path} is not a Zarr store that can be read: {error}") from None
-        if asks:
-            raise HistoryError(f"{path} holds pickled objects, which are not read from files: they can run code")
-
-
-def _metadata(path: str | Path) -> list[bytes]:
-    if is_url(path):
-        from fsspec.core import url_to_fs
-
-        filesystem, root = url_to_fs(str(path))
-        found = filesystem.find(root) if filesystem.exists(root) else []
-        return [filesystem.cat_file(name) for name in found if name.rsplit("/")[-1] in _METADATA_FILES]
-    path = Path(path)
-    if path.is_dir():
-        return [file.read_bytes() for file in path.rglob("*") if file.name in _METADATA_FILES]
-    if not zipfile.is_zipfile(path):
-        raise HistoryError(f"{path} is not a Zarr store that can be read: neither a folder nor a zip file")
-    with zipfile.ZipFile(path) as archive:
-        return [archive.read(name) for name in archive.namelist() if name.rsplit("/")[-1] in _METADATA_FILES]
-
-
-def _asks_for_pickle(document: object) -> bool:
-    if isinstance(document, dict):
-        names = (document.get("id"), document.get("name"))
-        return any("pickle" in str(name) for name in names) or any(map(_asks_for_pickle, document.values()))
-    return isinstance(document, list) and any(map(_asks_for_pickle, document))
+    return validate(stored)
 
 
 def save_history(history: xr.Dataset, path: str | Path) -> None:
     """Write a history to one zipped Zarr file (`….zarr.zip`), which `open_history` reads back."""
-    encoding = {name: {"_FillValue": None} for name in validate(history).variables}
-    with tempfile.TemporaryDirectory() as folder:
-        history.to_zarr(folder, zarr_format=2, consolidated=True, encoding=encoding)
-        with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:  # its chunks are compressed already
-            for file in sorted(Path(folder).rglob("*")):
-                archive.write(file, file.relative_to(folder))
+    write_zip(validate(history), path)
 
 
 def example_history(name: str = "two-layer") -> xr.Dataset:

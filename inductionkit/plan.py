@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .errors import HistoryError
-from .history import is_url, open_history
+from .history import open_history
 from .lens.lens import DEFAULT_MAX_BYTES
 from .runs import Run
+from .zarr_files import is_url
 
 
 @dataclass(frozen=True, repr=False)

@@ -16,7 +16,6 @@ from jaxtyping import Int
 from .checkpoint_scan import CheckpointScan
 from .errors import HistoryError, InductionKitError
 from .head_scan import DEFAULT_SCORES, ScoreSettings
-from .history import is_url
 from .lens import Lens
 from .measurement import measurement
 from .progress import progress_bar
@@ -24,6 +23,7 @@ from .prompts import PromptSettings
 from .runs import Run
 from .store import GrowingStore
 from .workers import measured
+from .zarr_files import is_url
 
 
 def scan_run(

@@ -21,7 +21,8 @@ import xarray as xr
 import zarr
 
 from .errors import HistoryError
-from .history import is_url, open_history, refuse_pickle
+from .history import open_history
+from .zarr_files import is_url, refuse_pickle
 
 try:
     import fcntl

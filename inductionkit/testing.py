@@ -28,14 +28,18 @@ def synthetic_history(
     window: tuple[float, float] | None = (8e6, 2e7),
     noise: float = 0.0,
     seed: int = 0,
+    n_examples: int = 32,
+    linear_steps: bool = False,
 ) -> xr.Dataset:
     """A history with a known phase window, in tokens: two heads of the last layer form inside it.
 
     With `window=None` nothing forms, the loss is convex in log tokens and in-context learning stays
-    at its early value. Checkpoints lie evenly in log tokens between 0.1M and 100M tokens.
+    at its early value. Checkpoints lie evenly in log tokens between 0.1M and 100M tokens, or evenly in
+    tokens with `linear_steps`. `noise`, in nats: of the loss at each position and checkpoint, and of each
+    example. The losses of the examples and of four tokens of each follow the mean loss.
     """
     rng = np.random.default_rng(seed)
-    tokens_seen = np.geomspace(1e5, 1e8, n_steps)
+    tokens_seen = (np.linspace if linear_steps else np.geomspace)(1e5, 1e8, n_steps)
     log_tokens = np.log(tokens_seen)
 
     def rise(at: np.ndarray) -> np.ndarray:
@@ -71,6 +75,11 @@ def synthetic_history(
     strength = np.clip(prefix, 0, 1)[..., None, None, None]
     pattern[...] = np.round(255 * (strength * sharp + (1 - strength) * uniform))
     words = [f" w{i % half}" for i in range(n_text_tokens)]
+    loss, icl = by_position.mean(1), by_position[:, 119] - by_position[:, 11]
+    single = _single_losses(loss, icl, base, formed, noise, n_examples, np.random.default_rng([seed, 1]))
+    text_loss = np.repeat((base - 2 * formed)[:, None], n_text_tokens, axis=1)
+    text_loss[:, : half + 1] = base[:, None]
+    text_loss[:, 0] = np.nan
 
     log = np.geomspace(1e5, 1e8, 400)
     training = 3.0 + 5.5 * np.exp(-0.45 * (np.log(log) - log_tokens[0])) - 0.5 * rise(np.log(log))
@@ -81,9 +90,11 @@ def synthetic_history(
             "logit_lift": (3 * copying).astype(np.float32),
             "previous_token": previous.astype(np.float32),
             "duplicate_token": (0.02 + 0.02 * rng.random(per_head)).astype(np.float32),
-            "loss": by_position.mean(1).astype(np.float32),
+            "loss": loss.astype(np.float32),
             "loss_by_position": by_position.astype(np.float32),
-            "icl_score": (by_position[:, 119] - by_position[:, 11]).astype(np.float32),
+            "icl_score": icl.astype(np.float32),
+            **single,
+            "text_loss": np.stack([text_loss, text_loss], axis=1).astype(np.float32),
             "pattern": pattern,
             "token": np.array([["<|bos|>", *words[1:]], ["<|bos|>", *words[1:]]], dtype=object),
             "training_loss": (training + 0.02 * rng.standard_normal(400)).astype(np.float32),
@@ -94,11 +105,38 @@ def synthetic_history(
             "layer": np.arange(n_layers),
             "head": np.arange(n_heads),
             "position": position,
+            "sample_example": ("sample", np.repeat(np.arange(n_examples), 4)),
+            "sample_position": ("sample", np.tile([16, 48, 80, 112], n_examples)),
             "text": ["repeated words", "again"],
             "log_tokens_seen": ("log", log.astype(np.int64)),
         },
         {"model": "synthetic", "icl_early": 12, "icl_late": 120, "icl_half_width": 0},
     )
+
+
+def _single_losses(
+    loss: np.ndarray,
+    icl: np.ndarray,
+    base: np.ndarray,
+    formed: np.ndarray,
+    noise: float,
+    n_examples: int,
+    rng: np.random.Generator,
+) -> dict[str, np.ndarray]:
+    """Losses by step of examples, whose means are `loss` and `icl`, and of tokens, half of which induction helps."""
+
+    def around(mean: np.ndarray) -> np.ndarray:
+        of_example = 0.3 * rng.standard_normal(n_examples) + noise * rng.standard_normal((len(mean), n_examples))
+        return (mean[:, None] + of_example - of_example.mean(1, keepdims=True)).astype(np.float32)
+
+    easy, helped = rng.uniform(0.5, 1.5, 4 * n_examples), 6.0 * (rng.random(4 * n_examples) < 0.5)
+    single = base[:, None] * easy - formed[:, None] * helped
+    single += noise * rng.standard_normal(single.shape)
+    return {
+        "example_loss": around(loss),
+        "example_icl_score": around(icl),
+        "token_loss": single.astype(np.float32),
+    }
 
 
 def hand_built_model(

@@ -1,0 +1,32 @@
+"""Where the phase change is, and what moved with it, read from histories. NumPy and xarray alone.
+
+`rule` holds the rule, on top of what each marker makes of its series (`rise`, `bump`, `pivot`). Beside it stand what
+O22 measures along one run (`loss_slopes`, `icl_indices`, `token_losses`) and over several (`slope_order`, `table`).
+"""
+
+from .bump import convex_envelope
+from .change import PhaseChange
+from .criteria import PhaseCriteria
+from .icl_indices import icl_score_at, icl_sensitivity
+from .loss_slopes import loss_slope_map, loss_slopes_around
+from .rise import rise_window
+from .rule import find_phase_change
+from .slope_order import loss_slope_order
+from .table import model_analysis_table
+from .token_losses import token_loss_change, token_loss_pca
+
+__all__ = [
+    "PhaseChange",
+    "PhaseCriteria",
+    "convex_envelope",
+    "find_phase_change",
+    "icl_score_at",
+    "icl_sensitivity",
+    "loss_slope_map",
+    "loss_slope_order",
+    "loss_slopes_around",
+    "model_analysis_table",
+    "rise_window",
+    "token_loss_change",
+    "token_loss_pca",
+]

@@ -1,0 +1,89 @@
+"""The series of a history that the markers of a phase change are read from, with what is missing left as NaN."""
+
+from __future__ import annotations
+
+import dataclasses
+import warnings
+
+import numpy as np
+import xarray as xr
+from jaxtyping import Float
+
+from ..errors import HistoryError
+from ..history import validate
+from .pivot import token_loss_path
+from .rise import Series
+
+SMOOTHING = 0.1
+READ = ("prefix_matching", "icl_score", "loss", "example_loss", "example_icl_score", "token_loss")
+
+
+@dataclasses.dataclass(frozen=True)
+class Curves:
+    """Series over the checkpoints whose tokens are known; a checkpoint at which a series was not measured has NaN.
+
+    `learning`: the in-context-learning score turned about, higher is better, and smoothed. `prefix_matching`: of the
+    best head. `path`: per-token losses on their first two principal components, None
+    where the history has none.
+    """
+
+    log_tokens: Series
+    step: Series
+    loss: Series
+    icl_score: Series
+    learning: Series
+    prefix_matching: Series
+    path: Float[np.ndarray, "step 2"] | None
+
+
+def read_curves(history: xr.Dataset) -> Curves:
+    """Take the series out of a history that is `usable`."""
+    log_tokens = np.log(history["tokens_seen"].values.astype(float))
+    token_loss = values(history, "token_loss")
+    return Curves(
+        log_tokens=log_tokens,
+        step=history["step"].values.astype(float),
+        loss=values(history, "loss"),
+        icl_score=values(history, "icl_score"),
+        learning=smoothed(log_tokens, -values(history, "icl_score")),
+        prefix_matching=best(values(history, "prefix_matching").reshape(history.sizes["step"], -1)),
+        path=None if token_loss is None else token_loss_path(token_loss),
+    )
+
+
+def usable(history: xr.Dataset) -> xr.Dataset:
+    """What the rule reads of a history, at the checkpoints after the beginning of training.
+
+    Raises HistoryError if a variable that every scan has is missing, or tokens_seen does not increase.
+    """
+    validate(history, needs=("prefix_matching", "icl_score", "loss"))
+    validate(history.reset_coords(), needs=("tokens_seen",))
+    history = history[[name for name in READ if name in history]].isel(step=history["tokens_seen"].values > 0)
+    if (np.diff(history["tokens_seen"].values) <= 0).any():
+        raise HistoryError(f"tokens_seen must increase with the steps; seen {history['tokens_seen'].values.tolist()}")
+    return history
+
+
+def values(history: xr.Dataset, name: str) -> np.ndarray | None:
+    """A variable's values, None where the history was made without it."""
+    return history[name].values.astype(float) if name in history else None
+
+
+def smoothed(log_tokens: Series, series: Float[np.ndarray, "*draw step"]) -> Float[np.ndarray, "*draw step"]:
+    """A noisy series averaged over the checkpoints near each, by a Gaussian of `SMOOTHING` in log tokens.
+
+    Without, a rise would begin and end with whatever checkpoint fluctuates most; sparse checkpoints stay as they are.
+    """
+    known = np.isfinite(series).all(axis=tuple(range(series.ndim - 1)))
+    x = log_tokens[known]
+    near = np.exp(-0.5 * ((x[:, None] - x) / SMOOTHING) ** 2)
+    result = np.full(series.shape, np.nan)
+    result[..., known] = series[..., known] @ (near / near.sum(0))
+    return result
+
+
+def best(per_head: Float[np.ndarray, "step head"]) -> Series:
+    """The highest score at each checkpoint, NaN where no head has one."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # a checkpoint at which no head was measured
+        return np.nanmax(per_head, axis=1) if per_head.shape[1] else np.full(len(per_head), np.nan)

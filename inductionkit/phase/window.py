@@ -1,0 +1,86 @@
+"""The one window of a phase change, and what happens in it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import xarray as xr
+
+from .bump import bumps
+from .criteria import PhaseCriteria
+from .curves import Curves, values
+from .markers import Window, abrupt, to_tokens
+from .rise import Rise, Series, rises
+
+
+def window_of(seen: Curves, found: dict[str, list[Rise] | None], criteria: PhaseCriteria) -> Window | None:
+    """The window in log tokens: heads forming, and in-context learning that goes on after (step 2 of the rule)."""
+    forming = abrupt(found["prefix_matching"], criteria)
+    if not forming:
+        return None
+    start, end, *_ = forming[0]
+    for learning in abrupt(found["icl_score"], criteria):
+        if learning.start <= end < learning.end and _measured_between(seen, seen.icl_score, end, learning.end):
+            return start, learning.end
+    return start, end
+
+
+def bump_around(seen: Curves, window: Window | None, criteria: PhaseCriteria) -> dict[str, object]:
+    """The highest bump whose stretch overlaps the window, or else the highest anywhere."""
+    everywhere = bumps(seen.log_tokens, seen.loss, criteria)
+    around = [bump for bump in everywhere if window and bump.left <= window[1] and bump.right >= window[0]]
+    for bump in (around or everywhere)[:1]:
+        return {"bump_tokens": to_tokens((bump.left, bump.right)), "bump_nats": bump.nats}
+    return {}
+
+
+def icl_around(seen: Curves, window: Window) -> dict[str, float]:
+    """The in-context-learning score just before and after the window, its gain between them and over the rest."""
+    known = np.isfinite(seen.icl_score)
+    if not known.any():
+        return {}
+    x, icl = seen.log_tokens[known], seen.icl_score[known]
+    before = icl[max(int(np.searchsorted(x, window[0], side="right")) - 1, 0)]
+    after = icl[min(int(np.searchsorted(x, window[1])), len(x) - 1)]
+    return {
+        "icl_before": float(before),
+        "icl_after": float(after),
+        "icl_gain_inside": float(before - after),
+        "icl_gain_outside": float(icl[0] - before + after - icl[-1]),
+    }
+
+
+def heads_in(history: xr.Dataset, window: Window, criteria: PhaseCriteria) -> tuple[tuple[int, int], ...]:
+    """The (layer, head) whose own prefix matching is higher by `min_rise` at the window's end than at its start."""
+    return tuple(
+        head
+        for head, x, series in _heads(history)
+        if np.isfinite(series).any() and at(x, series, window[1]) - at(x, series, window[0]) >= criteria.min_rise
+    )
+
+
+def head_windows(history: xr.Dataset, criteria: PhaseCriteria) -> dict[tuple[int, int], Window]:
+    """From when to when, in tokens, each head's own prefix matching rises; those of which it does."""
+    found = {
+        head: abrupt(rises(x, series, criteria.min_rise, criteria), criteria) for head, x, series in _heads(history)
+    }
+    return {head: to_tokens(changes[0][:2]) for head, changes in found.items() if changes}
+
+
+def at(log_tokens: Series, series: Series, when: float) -> float:
+    """A series between the checkpoints at which it was measured."""
+    known = np.isfinite(series)
+    return float(np.interp(when, log_tokens[known], series[known]))
+
+
+def _heads(history: xr.Dataset) -> Iterator[tuple[tuple[int, int], Series, Series]]:
+    x = np.log(history["tokens_seen"].values.astype(float))
+    per_head = values(history, "prefix_matching")
+    for i, layer in enumerate(history["layer"].values):
+        for j, head in enumerate(history["head"].values):
+            yield (int(layer), int(head)), x, per_head[:, i, j]
+
+
+def _measured_between(seen: Curves, series: Series, start: float, end: float) -> bool:
+    return bool(np.isfinite(series[(seen.log_tokens > start) & (seen.log_tokens < end)]).any())

@@ -1,0 +1,210 @@
+"""Static figures for papers: what a history shows, with the phase window shaded.
+
+Matplotlib is imported when a figure is first drawn. Each function draws on the axes given, or on new ones, and returns
+them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+import xarray as xr
+
+from .errors import InductionKitError
+from .history import validate
+from .phase import PhaseChange, find_phase_change, loss_slope_map, token_loss_pca
+from .phase.naming import named
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # Okabe and Ito's: safe for any eye
+GREY, SHADE = "#9a9a9a", "#f6dfb0"
+
+
+def plot_loss(history: xr.Dataset, phase: PhaseChange | None = None, ax: Axes | None = None) -> Axes:
+    """Mean loss on held-out text, in nats per token, against tokens seen; dashed where it leaves its convex envelope.
+
+    Raises HistoryError if `loss` or `tokens_seen` is missing.
+    """
+    tokens, loss = _measured(history, "loss")
+    ax = _along_training(ax, phase)
+    ax.plot(tokens, loss, color=COLOURS[0])
+    if phase is not None and phase.bump_nats >= phase.criteria.min_bump:
+        ends = np.interp(np.log(phase.bump_tokens), np.log(tokens), loss)
+        ax.plot(phase.bump_tokens, ends, "--", color=COLOURS[1], linewidth=1, label="convex envelope")
+        ax.legend(frameon=False, fontsize="small", loc="upper right")
+    ax.set_ylabel("loss (nats/token)")
+    return ax
+
+
+def plot_icl_score(history: xr.Dataset, phase: PhaseChange | None = None, ax: Axes | None = None) -> Axes:
+    """In-context-learning score, in nats per token, against tokens seen; lower: more is learnt from the context.
+
+    With the scores of single examples, a band of one standard error over them on either side.
+
+    Raises HistoryError if `icl_score` or `tokens_seen` is missing.
+    """
+    tokens, score = _measured(history, "icl_score")
+    ax = _along_training(ax, phase)
+    ax.axhline(0, color=GREY, linewidth=0.8)
+    if "example_icl_score" in history:
+        at, examples = _measured(history, "example_icl_score")
+        error = examples.std(1, ddof=1) / np.sqrt(examples.shape[1])
+        middle = examples.mean(1)
+        ax.fill_between(at, middle - error, middle + error, color=COLOURS[0], alpha=0.25, linewidth=0)
+    ax.plot(tokens, score, color=COLOURS[0])
+    ax.set_ylabel("ICL score (nats/token)")
+    return ax
+
+
+def plot_prefix_matching(history: xr.Dataset, phase: PhaseChange | None = None, ax: Axes | None = None) -> Axes:
+    """Prefix matching of each head, 0 to 1, against tokens seen; heads that form in the window coloured and named.
+
+    Raises HistoryError if `prefix_matching` or `tokens_seen` is missing.
+    """
+    tokens, scores = _measured(history, "prefix_matching")
+    ax = _along_training(ax, phase)
+    forming = phase.heads if phase is not None else ()
+    layers, heads = (history[dim].values.tolist() for dim in ("layer", "head"))
+    every = [(layer, head) for layer in layers for head in heads]
+    for layer, head in [*(one for one in every if one not in forming), *forming]:
+        place = forming.index((layer, head)) if (layer, head) in forming else None
+        ax.plot(
+            tokens,
+            scores[:, layers.index(layer), heads.index(head)],
+            color=GREY if place is None else COLOURS[place % len(COLOURS)],
+            linewidth=0.7 if place is None else 1.5,
+            label=None if place is None else f"{layer}.{head}",
+        )
+    if forming:
+        ax.legend(title="layer.head", frameon=False, fontsize="small", title_fontsize="small")
+    ax.set_ylim(-0.03, 1.03)
+    ax.set_ylabel("prefix matching")
+    return ax
+
+
+def plot_loss_slopes(
+    history: xr.Dataset, phase: PhaseChange | None = None, ax: Axes | None = None, limit: float = 0.4
+) -> Axes:
+    """The loss slope map: derivative of the loss by ln(token index), training across, token index upwards (O22).
+
+    Blue: the loss goes on falling there along the context; white: it no longer does; red: it rises. Colours end at
+    `limit` nats per e-fold of the index.
+
+    Raises HistoryError if `loss_by_position` or `tokens_seen` is missing.
+    """
+    slopes = loss_slope_map(history)
+    tokens, values = _measured(slopes, "loss_slope")
+    ax = _along_training(ax, phase, shade=False)
+    mesh = ax.pcolormesh(
+        tokens, slopes["position"].values, values.T, cmap="RdBu_r", vmin=-limit, vmax=limit, shading="nearest"
+    )
+    bar = ax.figure.colorbar(mesh, ax=ax, pad=0.02)
+    bar.set_label("loss slope (nats per e-fold)", fontsize="small")
+    ax.set_yscale("log")
+    ax.set_ylabel("token index")
+    return ax
+
+
+def plot_token_loss_pca(histories: Mapping[str, xr.Dataset], ax: Axes | None = None) -> Axes:
+    """Paths of the runs on the first two principal components of their per-token losses, in nats (O22).
+
+    A ring marks the first checkpoint after the beginning, a disc the last, a thick line the phase window.
+
+    Raises HistoryError as `token_loss_pca` does.
+    """
+    paths = token_loss_pca(histories)
+    ax = _axes(ax)
+    for i, (name, history) in enumerate(histories.items()):
+        run = paths.isel(checkpoint=paths["model"].values == name)
+        x, y = run["token_loss_component"].values.T
+        colour = COLOURS[i % len(COLOURS)]
+        ax.plot(x, y, ".-", color=colour, linewidth=1, markersize=3, label=name)
+        phase = find_phase_change(history, n_resamples=0)
+        if phase:
+            inside = (run["tokens_seen"] >= phase.start_tokens) & (run["tokens_seen"] <= phase.end_tokens)
+            ax.plot(x[inside], y[inside], color=colour, linewidth=4, alpha=0.5, solid_capstyle="round")
+        ax.plot(x[0], y[0], "o", color="white", markeredgecolor=colour)
+        ax.plot(x[-1], y[-1], "o", color=colour)
+    first, second = (f"component {i} ({share:.0%})" for i, share in enumerate(paths["explained_variance"].values, 1))
+    ax.set_xlabel(f"{first}, nats")
+    ax.set_ylabel(f"{second}, nats")
+    ax.legend(frameon=False, fontsize="small")
+    return ax
+
+
+def plot_model_analysis(histories: Mapping[str, xr.Dataset]) -> Figure:
+    """O22's model analysis table as a figure: a row a measurement, a column a model, axes shared along a row.
+
+    The phase window is shaded; a cell says so where a model's history lacks the measurement. Components of the
+    per-token losses are each run's own, so that runs on different text can stand side by side.
+
+    Raises HistoryError if a history lacks what `find_phase_change` needs.
+    """
+    runs = named(histories, needs=("prefix_matching", "icl_score", "loss"))
+    rows = {
+        "loss": plot_loss,
+        "icl_score": plot_icl_score,
+        "prefix_matching": plot_prefix_matching,
+        "loss_by_position": plot_loss_slopes,
+        "token_loss": lambda history, phase, ax: plot_token_loss_pca({name: history}, ax),
+    }
+    figure, grid = _pyplot().subplots(
+        len(rows), len(runs), figsize=(0.8 + 3.2 * len(runs), 2.4 * len(rows)), layout="constrained", squeeze=False
+    )
+    for column, (name, history) in zip(grid.T, runs.items()):
+        phase = find_phase_change(history, n_resamples=0)
+        column[0].set_title(name)
+        for ax, (variable, draw) in zip(column, rows.items()):
+            if variable in history:
+                draw(history, phase, ax)
+            else:
+                ax.text(0.5, 0.5, "not measured", ha="center", va="center", color=GREY, transform=ax.transAxes)
+    for row, variable in zip(grid, rows):
+        if variable in ("loss", "icl_score"):
+            low, high = min(ax.get_ylim()[0] for ax in row), max(ax.get_ylim()[1] for ax in row)
+            for ax in row:
+                ax.set_ylim(low, high)
+    return figure
+
+
+def _measured(history: xr.Dataset, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Tokens seen, and a variable, at the checkpoints after the first at which it was measured anywhere."""
+    validate(history, needs=(name,))
+    validate(history.reset_coords(), needs=("tokens_seen",))
+    tokens, values = history["tokens_seen"].values.astype(float), history[name].values.astype(float)
+    known = (tokens > 0) & np.isfinite(values).reshape(len(tokens), -1).any(1)
+    return tokens[known], values[known]
+
+
+def _along_training(ax: Axes | None, phase: PhaseChange | None, shade: bool = True) -> Axes:
+    """Axes with tokens seen in a log scale, the phase window shaded or between two lines."""
+    ax = _axes(ax)
+    ax.set_xscale("log")
+    ax.set_xlabel("training tokens seen")
+    if phase:
+        if shade:
+            ax.axvspan(phase.start_tokens, phase.end_tokens, color=SHADE, linewidth=0, zorder=0)
+        else:
+            for end in (phase.start_tokens, phase.end_tokens):
+                ax.axvline(end, color="black", linewidth=0.8, linestyle=":")
+    return ax
+
+
+def _axes(ax: Axes | None) -> Axes:
+    if ax is None:
+        _, ax = _pyplot().subplots(figsize=(5, 3.2), layout="constrained")
+    ax.spines[["top", "right"]].set_visible(False)
+    return ax
+
+
+def _pyplot():
+    try:
+        import matplotlib.pyplot as pyplot
+    except ImportError:
+        raise InductionKitError("figures need Matplotlib: pip install matplotlib") from None
+    return pyplot

@@ -19,7 +19,13 @@ _HOME = {
     "find_phase_change": "phase",
     "fuzzy_prompts": "fuzzy",
     "icl_score": "icl",
+    "icl_score_at": "phase",
+    "icl_sensitivity": "phase",
     "induction_heads": "heads",
+    "loss_slope_map": "phase",
+    "loss_slope_order": "phase",
+    "loss_slopes_around": "phase",
+    "model_analysis_table": "phase",
     "open_history": "history",
     "open_run": "runs",
     "repeated_tokens_behaviour": "behaviours",
@@ -27,6 +33,8 @@ _HOME = {
     "scan_fuzzy": "fuzzy_scan",
     "scan_heads": "head_scan",
     "scan_run": "scan",
+    "token_loss_change": "phase",
+    "token_loss_pca": "phase",
 }
 
 _public, __dir__, __all__ = lazy_names(__name__, _HOME)

@@ -13,7 +13,7 @@ from ..scan import scan_run
 
 # Tokens seen, in millions: before training, early, dense through the window, and the end.
 CHOSEN = {
-    "two-layer": (0, 1.0, 3.0, 4.75, 5.5, 5.8, 6.25, 6.75, 7.5, 9.0, 16.0),
+    "two-layer": (0, 1.0, 3.0, 4.75, 5.5, 6.25, 7.5, 9.0, 16.0),
     "one-layer": (0, 4.75, 7.5, 16.0),
 }
 N_HELD_OUT = 256

@@ -25,7 +25,9 @@ class Bump(NamedTuple):
     fall: Rise
 
 
-def bumps(log_tokens: Series, loss: Series, criteria: PhaseCriteria = PhaseCriteria()) -> list[Bump]:
+def bumps(
+    log_tokens: Series, loss: Series, criteria: PhaseCriteria = PhaseCriteria(), untrained_loss: float | None = None
+) -> list[Bump]:
     """Every stretch in which the loss leaves its lower convex envelope, the highest first; missing values left out.
 
     The beginning is left out (`past_beginning`). Training that improves ever more slowly in log tokens has a
@@ -36,7 +38,7 @@ def bumps(log_tokens: Series, loss: Series, criteria: PhaseCriteria = PhaseCrite
     (2.0, 4.0, 0.5)
     """
     known = np.flatnonzero(np.isfinite(loss))
-    known = known[past_beginning(loss[known]) :]
+    known = known[past_beginning(loss[known], untrained_loss) :]
     x, y = log_tokens[known], loss[known]
     above = y - convex_envelope(x, y)
     touching = np.flatnonzero(above <= TOUCHING)
@@ -52,9 +54,15 @@ def bumps(log_tokens: Series, loss: Series, criteria: PhaseCriteria = PhaseCrite
     return sorted(found, key=lambda bump: -bump.nats)
 
 
-def past_beginning(loss: Series) -> int:
-    """The first checkpoint by which the loss has made half of its whole fall: every curve starts flat in log tokens."""
-    return int(np.argmax(loss <= (loss[0] + loss.min()) / 2)) if len(loss) else 0
+def past_beginning(loss: Series, untrained_loss: float | None = None) -> int:
+    """The first checkpoint by which the loss has made half of its whole fall: every curve starts flat in log tokens.
+
+    The fall is from `untrained_loss`, where that was measured: the first checkpoint after may lie well down already.
+    """
+    if not len(loss):
+        return 0
+    highest = loss[0] if untrained_loss is None else untrained_loss
+    return int(np.argmax(loss <= (highest + loss.min()) / 2))
 
 
 def convex_envelope(x: Series, y: Series) -> Series:

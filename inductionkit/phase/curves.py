@@ -23,8 +23,8 @@ class Curves:
     """Series over the checkpoints whose tokens are known; a checkpoint at which a series was not measured has NaN.
 
     `learning`: the in-context-learning score turned about, higher is better, and smoothed. `prefix_matching`: of the
-    best head. `path`: per-token losses on their first two principal components, None
-    where the history has none.
+    best head. `path`: per-token losses on their first two principal components, None where the history has none.
+    `untrained_loss`: before training, None if that was not measured.
     """
 
     log_tokens: Series
@@ -34,9 +34,10 @@ class Curves:
     learning: Series
     prefix_matching: Series
     path: Float[np.ndarray, "step 2"] | None
+    untrained_loss: float | None
 
 
-def read_curves(history: xr.Dataset) -> Curves:
+def read_curves(history: xr.Dataset, untrained_loss: float | None) -> Curves:
     """Take the series out of a history that is `usable`."""
     log_tokens = np.log(history["tokens_seen"].values.astype(float))
     token_loss = values(history, "token_loss")
@@ -47,7 +48,8 @@ def read_curves(history: xr.Dataset) -> Curves:
         icl_score=values(history, "icl_score"),
         learning=smoothed(log_tokens, -values(history, "icl_score")),
         prefix_matching=best(values(history, "prefix_matching").reshape(history.sizes["step"], -1)),
-        path=None if token_loss is None else token_loss_path(token_loss),
+        path=None if token_loss is None else token_loss_path(token_loss, untrained_loss),
+        untrained_loss=untrained_loss,
     )
 
 
@@ -62,6 +64,14 @@ def usable(history: xr.Dataset) -> xr.Dataset:
     if (np.diff(history["tokens_seen"].values) <= 0).any():
         raise HistoryError(f"tokens_seen must increase with the steps; seen {history['tokens_seen'].values.tolist()}")
     return history
+
+
+def untrained_loss(history: xr.Dataset) -> float | None:
+    """The loss before the first optimiser step, None if it was not measured."""
+    if "loss" not in history or "tokens_seen" not in history.coords:
+        return None
+    loss = history["loss"].values[history["tokens_seen"].values == 0]
+    return float(loss[0]) if np.isfinite(loss).any() else None
 
 
 def values(history: xr.Dataset, name: str) -> np.ndarray | None:

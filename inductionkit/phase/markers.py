@@ -43,7 +43,8 @@ def find_rises(curves: Curves, criteria: PhaseCriteria) -> dict[str, list[Rise] 
     x = curves.log_tokens
     found: dict[str, list[Rise] | None] = dict.fromkeys(UNITS)
     if enough(curves.loss):
-        found["bump"] = [bump.fall for bump in bumps(x, curves.loss, criteria) if bump.nats >= criteria.min_bump]
+        found_bumps = bumps(x, curves.loss, criteria, curves.untrained_loss)
+        found["bump"] = [bump.fall for bump in found_bumps if bump.nats >= criteria.min_bump]
     if enough(curves.learning):
         found["icl_score"] = rises(x, curves.learning, criteria.min_icl_gain, criteria)
     if enough(curves.prefix_matching):

@@ -15,7 +15,7 @@ CHORD = 0.4  # in log tokens: a path's direction is that of its way while the to
 N_GRID = 400
 
 
-def token_loss_path(token_loss: Float[np.ndarray, "step sample"]) -> Path:
+def token_loss_path(token_loss: Float[np.ndarray, "step sample"], untrained_loss: float | None = None) -> Path:
     """Per-token losses on their first two principal components; NaN where not measured and at the beginning.
 
     The beginning is left out as for the bump: what single tokens' frequencies explain is learned there, and would be
@@ -23,7 +23,7 @@ def token_loss_path(token_loss: Float[np.ndarray, "step sample"]) -> Path:
     """
     path = np.full((len(token_loss), 2), np.nan)
     known = np.flatnonzero(np.isfinite(token_loss).all(1))
-    known = known[past_beginning(token_loss[known].mean(1)) :]
+    known = known[past_beginning(token_loss[known].mean(1), untrained_loss) :]
     if len(known) > 2:
         path[known] = principal_components(token_loss[known], 2)[0]
     return path

@@ -11,7 +11,7 @@ from .bump import past_beginning
 from .change import PhaseChange
 from .co_occurrence import CoOccurrence, compare_windows
 from .criteria import PhaseCriteria
-from .curves import Curves, read_curves, usable
+from .curves import Curves, read_curves, untrained_loss, usable
 from .markers import Marker, find_rises, marker
 from .resampling import uncertainty
 from .window import at, bump_around, head_windows, heads_in, icl_around, window_of
@@ -61,11 +61,12 @@ def find_phase_change(
     >>> bool(phase), round(phase.start_tokens / 1e6), round(phase.end_tokens / 1e6), phase.heads
     (True, 8, 17, ((1, 0), (1, 1)))
     """
+    before = untrained_loss(history)
     history = usable(history)
     if history.sizes["step"] < 3:
         reason = f"{history.sizes['step']} checkpoints after the first, with known tokens_seen, are too few"
         return PhaseChange(False, (reason,), criteria)
-    seen = read_curves(history)
+    seen = read_curves(history, before)
     found = find_rises(seen, criteria)
     markers = {name: marker(name, changes, criteria) for name, changes in found.items()}
     window = window_of(seen, found, criteria)
@@ -129,5 +130,5 @@ def _against(phase: PhaseChange) -> tuple[str, ...]:
 def _co_occurrence(seen: Curves, markers: dict[str, Marker], seed: int) -> CoOccurrence:
     windows = {name: one.window and tuple(np.log(one.window)) for name, one in markers.items() if one.measured}
     known = np.flatnonzero(np.isfinite(seen.loss))
-    first = known[past_beginning(seen.loss[known])] if len(known) else 0
+    first = known[past_beginning(seen.loss[known], seen.untrained_loss)] if len(known) else 0
     return compare_windows(windows, (float(seen.log_tokens[first]), float(seen.log_tokens[-1])), seed, REQUIRED)

@@ -28,7 +28,7 @@ def window_of(seen: Curves, found: dict[str, list[Rise] | None], criteria: Phase
 
 def bump_around(seen: Curves, window: Window | None, criteria: PhaseCriteria) -> dict[str, object]:
     """The highest bump whose stretch overlaps the window, or else the highest anywhere."""
-    everywhere = bumps(seen.log_tokens, seen.loss, criteria)
+    everywhere = bumps(seen.log_tokens, seen.loss, criteria, seen.untrained_loss)
     around = [bump for bump in everywhere if window and bump.left <= window[1] and bump.right >= window[0]]
     for bump in (around or everywhere)[:1]:
         return {"bump_tokens": to_tokens((bump.left, bump.right)), "bump_nats": bump.nats}

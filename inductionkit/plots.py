@@ -206,5 +206,5 @@ def _pyplot():
     try:
         import matplotlib.pyplot as pyplot
     except ImportError:
-        raise InductionKitError("figures need Matplotlib: pip install "inductionkit[plots]"") from None
+        raise InductionKitError('figures need Matplotlib: pip install "inductionkit[plots]"') from None
     return pyplot

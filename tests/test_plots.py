@@ -119,5 +119,5 @@ def test_without_matplotlib_the_error_says_what_to_install(history, monkeypatch)
         return real(name, *args, **kwargs)
 
     monkeypatch.setattr(builtins, "__import__", refuse)
-    with pytest.raises(InductionKitError, match="pip install .inductionkit.plots"):
+    with pytest.raises(InductionKitError, match=r"pip install .inductionkit\[plots\]"):
         plots.plot_loss(history)

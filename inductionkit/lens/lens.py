@@ -90,11 +90,13 @@ class Lens:
 
     def batches(self, tokens: Int[Tensor, "sequence position"], max_bytes: int = DEFAULT_MAX_BYTES) -> list[Tensor]:
         """`tokens` in parts whose activations take about `max_bytes` at most; at least one sequence each."""
-        self._check_tokens(tokens)
-        config, length = self.model.cfg, tokens.shape[-1]
-        # What lives at once in one block: a few residual streams and hidden layers, scores and patterns.
-        n_floats = length * (10 * config.d_model + 3 * (config.d_mlp or 0) + 4 * self.n_heads * length)
-        return list(tokens.split(max(1, max_bytes // (4 * n_floats))))
+        self.check_tokens(tokens)
+        return list(tokens.split(max(1, max_bytes // self.block_bytes(tokens.shape[1]))))
+
+    def block_bytes(self, length: int) -> int:
+        """What lives at once in one block, for one sequence: a few residual streams and hidden layers, patterns."""
+        config = self.model.cfg
+        return 4 * length * (10 * config.d_model + 3 * (config.d_mlp or 0) + 4 * self.n_heads * length)
 
     @torch.no_grad()
     def visit_attention(
@@ -106,7 +108,7 @@ class Lens:
         layer has none to show. The pass stops in the last of the layers, once its attention is known:
         neither its output nor the logits are formed, and nothing is kept beyond the layer at hand.
         """
-        self._check_tokens(tokens)
+        self.check_tokens(tokens)
         wanted = sorted(set(range(self.n_layers) if layers is None else layers) - self.unscored.keys())
         if not wanted:
             return
@@ -133,14 +135,13 @@ class Lens:
     @torch.no_grad()
     def token_losses(self, tokens: Int[Tensor, "sequence position"]) -> Float[Tensor, "sequence position-1"]:
         """Loss in nats of each token given those before it; entry `p` belongs to token index `p + 1`."""
-        self._check_tokens(tokens)
+        self.check_tokens(tokens)
         tokens = tokens.to(self.device)
         with self._evaluating():
             logits = self.model(tokens, return_type="logits")
-        # The last position predicts nothing that is known; leaving it in spares a copy of all logits.
-        targets = torch.cat([tokens[:, 1:], tokens[:, :1]], dim=1)
-        losses = F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), reduction="none")
-        return losses.unflatten(0, tuple(tokens.shape))[:, :-1]
+        # Sequence by sequence: a copy of all logits would take longer than it takes to reduce them.
+        rows = zip(logits, tokens[:, 1:])
+        return torch.stack([F.cross_entropy(row[:-1].float(), target, reduction="none") for row, target in rows])
 
     def _per_query_head(self, values: Tensor | None) -> Values | None:
         return None if values is None else values.repeat_interleave(self.n_heads // values.shape[2], dim=2)
@@ -157,7 +158,8 @@ class Lens:
             raise ModelError(f"{self.name} attends to later positions; only decoder-only models are scored")
         self._known_to_be_causal = True
 
-    def _check_tokens(self, tokens: Tensor) -> None:
+    def check_tokens(self, tokens: Tensor) -> None:
+        """Raise ModelError if `tokens` are no batch of token ids that the model takes."""
         if not isinstance(tokens, Tensor) or tokens.ndim != 2 or tokens.is_floating_point() or tokens.is_meta:
             seen = (
                 f"{tokens.dtype} of shape {tuple(tokens.shape)} on {tokens.device}"

@@ -28,7 +28,7 @@ from inductionkit.run_folder import RunFolder
 from inductionkit.runs import Run
 from inductionkit.train import ModelConfig, Transformer
 
-N_EVALUATION = 128
+N_EVALUATION = 32
 scan = partial(scan_run, n_evaluation=N_EVALUATION, n_nulls=0, progress=False)
 
 
@@ -93,7 +93,7 @@ def show(name: str, run: Run) -> None:
         "swap": partial(swap_all, run, model),
         "boot": partial(boot_all, run),
     }
-    seconds = best_of(calls, 3)
+    seconds = best_of(calls, 2)
     print(f"\n{name}, {n} checkpoints; {seconds['scan'] / n:.3f} s each")
     print(f"  scan / (reading + bare passes)          {seconds['scan'] / seconds['read and pass']:.2f}")
     print(f"  booting a bridge / swapping weights in  {seconds['boot'] / seconds['swap']:.1f}")
@@ -103,15 +103,15 @@ def show(name: str, run: Run) -> None:
 
 def show_workers(run: Run) -> None:
     with workers(1) as one, workers(2) as two:
-        seconds = best_of({"one": lambda: scan(run, executor=one), "two": lambda: scan(run, executor=two)}, 3)
+        seconds = best_of({"one": lambda: scan(run, executor=one), "two": lambda: scan(run, executor=two)}, 2)
     print(
         f"\nTwo workers / one, a thread each, {len(run.checkpoints)} checkpoints: {seconds['two'] / seconds['one']:.2f}"
     )
 
 
 def show_memory(folder: Path) -> None:
-    run = twelve_checkpoints(folder / "many", 48)
-    for n in (6, 12, 24, 48):
+    run = twelve_checkpoints(folder / "many", 24)
+    for n in (6, 12, 24):
         some = open_run(folder / "many", checkpoints=n)
         peak = peak_bytes(partial(scan, some, store=folder / f"{n}.zarr"))
         print(f"  {n:>3} checkpoints: peak {peak / 1e6:.0f} MB")

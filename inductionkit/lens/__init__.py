@@ -11,9 +11,10 @@ after an error.
 from .circuits import Circuits
 from .lens import DEFAULT_MAX_BYTES, Lens
 from .loading import build_model, load_weights, open_model, reinitialised, transformer_lens_version
-from .restarting import HeadZeroing
+from .restarting import ABLATION_MAX_BYTES, HeadZeroing
 
 __all__ = [
+    "ABLATION_MAX_BYTES",
     "DEFAULT_MAX_BYTES",
     "Circuits",
     "HeadZeroing",

@@ -1,0 +1,121 @@
+"""Losses with sets of heads zeroed, row by row: what all ablations are made of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from numbers import Integral
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from ..errors import ModelError
+from ..icl import icl_settings
+from ..lens import HeadZeroing, Lens, transformer_lens_version
+
+Head = tuple[int, int]
+Kind = Literal["full", "pattern_preserving"]
+Advance = Callable[[float], object]
+
+Part = tuple[slice, list[int], Float[np.ndarray, "ablation sequence position-1"]]
+
+KINDS = ("full", "pattern_preserving")
+LONG_NAMES = {
+    "loss_by_position": "mean loss by index of the predicted token",
+    "loss": "mean loss",
+    "icl_score": "in-context-learning score: late loss minus early loss",
+}
+MIN_LENGTH = 22  # the shortest prompts that have both indices of the in-context-learning score
+
+
+def head_sets(lens: Lens, heads: Sequence[Head | Sequence[Head]] | None) -> list[list[Head]]:
+    """Each ablation as the heads it zeroes. Raises ModelError if there are none, or a head is none of the model's."""
+    if heads is None:
+        layers = [layer for layer in range(lens.n_layers) if layer not in lens.unscored]
+        return [[(layer, head)] for layer in layers for head in range(lens.n_heads)]
+    what = f"heads={heads!r}: give a list of (layer, head) pairs, or of lists of pairs to zero together"
+    try:
+        sets = [[entry] if _is_head(entry) else list(entry) for entry in heads]
+    except TypeError:
+        raise ModelError(what) from None
+    if not sets or not all(sets):
+        raise ModelError(f"heads={heads!r} has an ablation of no head; name heads, or leave it out for all in turn")
+    for entry in (entry for entries in sets for entry in entries):
+        if not _is_head(entry):
+            raise ModelError(what)
+        layer, head = entry
+        if not 0 <= layer < lens.n_layers:
+            raise ModelError(f"heads={heads!r} names layer {layer}; this model has layers 0..{lens.n_layers - 1}")
+        if not 0 <= head < lens.n_heads:
+            raise ModelError(f"heads={heads!r} names head {layer}.{head}; this model has heads 0..{lens.n_heads - 1}")
+        if layer in lens.unscored:
+            raise ModelError(f"heads={heads!r} names layer {layer}: {lens.unscored[layer]}")
+    return [sorted({(int(layer), int(head)) for layer, head in entries}) for entries in sets]
+
+
+def label(heads: Sequence[Head]) -> str:
+    """Layer and head, as in `1.3 + 1.0`."""
+    return " + ".join(f"{layer}.{head}" for layer, head in heads)
+
+
+def losses_without(
+    lens: Lens,
+    tokens: Int[Tensor, "sequence position"],
+    sets: list[list[Head]],
+    kind: Kind,
+    max_bytes: int,
+    advance: Advance,
+) -> Iterator[Part]:
+    """Losses a part at a time: which sequences, which ablations, their losses; ablation 0 is none, `sets` follow.
+
+    `advance` is told how many ablations are done. Raises ModelError if kind, tokens or model will not do.
+    """
+    if kind not in KINDS:
+        raise ModelError(f"kind={kind!r}: there are {' and '.join(KINDS)}")
+    lens.check_tokens(tokens)
+    if not len(tokens) or tokens.shape[1] < MIN_LENGTH:
+        raise ModelError(
+            f"tokens are {len(tokens)} sequences of {tokens.shape[1]} tokens; "
+            f"the in-context-learning score needs at least one of {MIN_LENGTH}"
+        )
+    lens.check_finite()
+    zeroed = torch.zeros(1 + len(sets), lens.n_layers, lens.n_heads, dtype=torch.bool)
+    for ablation, heads in enumerate(sets, start=1):
+        zeroed[(ablation, *zip(*heads))] = True
+    zeroing = HeadZeroing(lens, kind == "pattern_preserving", max_bytes)
+    return _parts(zeroing.losses(tokens, zeroed), len(tokens), advance)
+
+
+def _parts(found: Iterator, n_sequences: int, advance: Advance) -> Iterator[Part]:
+    for sequences, which, losses in found:
+        yield sequences, which, losses.double().cpu().numpy()
+        advance(losses.shape[1] / n_sequences * sum(ablation > 0 for ablation in which))
+
+
+def mean_losses(
+    lens: Lens,
+    tokens: Int[Tensor, "sequence position"],
+    sets: list[list[Head]],
+    kind: Kind,
+    max_bytes: int,
+    advance: Advance,
+) -> Float[np.ndarray, "ablation position-1"]:
+    """The mean over the sequences; ablation 0 is none."""
+    parts = losses_without(lens, tokens, sets, kind, max_bytes, advance)
+    total = np.zeros((1 + len(sets), tokens.shape[1] - 1))
+    for _, which, losses in parts:
+        total[which] += losses.sum(1)
+    return total / len(tokens)
+
+
+def settings(name: str, tokens: Int[Tensor, "sequence position"], kind: str) -> dict[str, object]:
+    """Attributes of a result: all that changes its numbers."""
+    icl = icl_settings(tokens.shape[1])
+    versions = {"transformer_lens": transformer_lens_version()}
+    return {"model": name, "kind": kind, **icl, "n_sequences": len(tokens), **versions}
+
+
+def _is_head(entry: Any) -> bool:
+    return isinstance(entry, tuple | list) and len(entry) == 2 and all(isinstance(each, Integral) for each in entry)

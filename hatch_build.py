@@ -16,7 +16,6 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 FRONTEND = Path("inductionkit/widgets/frontend")
 STATIC = Path("inductionkit/widgets/static")
-BUNDLES = ("phase_explorer.js",)
 STAMP = "sources.sha256"
 SOURCES = ("package.json", "package-lock.json", "tsconfig.json", "src/**/*")
 
@@ -31,13 +30,18 @@ class FrontendBuildHook(BuildHookInterface):
         if not is_current(root):
             self.app.display_waiting("building the front end")
             build_frontend(root)
-        build_data.setdefault("artifacts", []).extend((STATIC / name).as_posix() for name in (*BUNDLES, STAMP))
+        build_data.setdefault("artifacts", []).extend((STATIC / name).as_posix() for name in (*bundles(root), STAMP))
+
+
+def bundles(root: Path) -> list[str]:
+    """The names of the widgets' bundles; each has a source of its own name in `src/bundles/`."""
+    return sorted(f"{path.stem}.js" for path in (root / FRONTEND / "src/bundles").glob("*.ts"))
 
 
 def is_current(root: Path) -> bool:
     """Whether every bundle is there and was built from the sources that are there."""
     stamp = root / STATIC / STAMP
-    built = stamp.is_file() and all((root / STATIC / name).is_file() for name in BUNDLES)
+    built = stamp.is_file() and all((root / STATIC / name).is_file() for name in bundles(root))
     return built and stamp.read_text(encoding="ascii").strip() == hash_sources(root)
 
 

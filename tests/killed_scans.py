@@ -1,8 +1,9 @@
-"""Scan a run while being killed: `python killed_scans.py RUN STORE LOG N_KILLS LONGEST`.
+"""Scan a run while being killed: `python killed_scans.py RUN STORE LOG N_KILLS FIRST NEXT`.
 
-One process imports everything once and forks a scan for each attempt, which is killed at a random
-moment of its first `LONGEST` seconds until `N_KILLS` are done; the last attempt is let finish. Each
-line of LOG is one checkpoint measured, after the steps that were in the store when its attempt began.
+One process imports everything once and forks a scan for each attempt. Until `N_KILLS` are done, two
+of three are killed at a random moment of the `FIRST` seconds up to the first checkpoint, and every
+third at a random moment of the `NEXT` seconds after it; the last attempt is let finish. Each line of
+LOG is one checkpoint measured, after the steps that were in the store when its attempt began.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from inductionkit import open_history, open_run
 from inductionkit.checkpoint_scan import CheckpointScan
 from inductionkit.errors import HistoryError
 from inductionkit.scan import scan_run
+
+UNREAPED = os.WEXITED | os.WNOHANG | os.WNOWAIT
 
 
 def scanned(store: Path) -> list[int]:
@@ -44,16 +47,22 @@ def attempt(run, store: Path, log: Path) -> None:
     scan_run(run, store=store, n_evaluation=4, n_nulls=1, progress=False)
 
 
-def main(run_path: str, store: str, log: str, n_kills: str, longest: str) -> None:
+def main(run_path: str, store: str, log: str, n_kills: str, first: str, following: str) -> None:
     torch.set_num_threads(1)
-    run, rng = open_run(run_path), random.Random(0)
+    run, rng, log = open_run(run_path), random.Random(0), Path(log)
+    log.touch()
+    run.load_model()  # imports what a scan imports only when it needs it
     for i in range(int(n_kills) + 1):
+        size = log.stat().st_size
         child = os.fork()
         if child == 0:
-            attempt(run, Path(store), Path(log))
+            attempt(run, Path(store), log)
             os._exit(0)
         if i < int(n_kills):
-            time.sleep(rng.uniform(0.0, float(longest)))
+            if i % 3 == 2:
+                while log.stat().st_size == size and os.waitid(os.P_PID, child, UNREAPED) is None:
+                    time.sleep(0.001)
+            time.sleep(rng.uniform(0.0, float(following if i % 3 == 2 else first)))
             os.kill(child, signal.SIGKILL)
         _, status = os.waitpid(child, 0)
     sys.exit(os.waitstatus_to_exitcode(status))

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 from typing import Self
 
-import anywidget
 import traitlets
 import xarray as xr
 
-from ..atomic import write_atomically
 from ..errors import HistoryError
 from ._following import follow_store
-from ._page import read_bundle, render_page
 from ._phase_data import head_labels, phase_payload, strongest_head, text_names, window_tokens
+from ._widget import PayloadWidget
 
 
-class PhaseExplorer(anywidget.AnyWidget):
+class PhaseExplorer(PayloadWidget):
     """Loss, in-context learning, heads and attention patterns of a run, linked by one checkpoint slider.
 
     Shows the loss curve and the in-context-learning score against training tokens, prefix matching
@@ -46,25 +42,23 @@ class PhaseExplorer(anywidget.AnyWidget):
         set to something that the history does not have.
     """
 
+    bundle = "phase_explorer"
+    choices = ("step", "head", "text")
+
     # Plain TraitType, not Any: Any takes None without asking the validators below.
     step = traitlets.TraitType(help="optimiser step of the current checkpoint").tag(sync=True)
     head = traitlets.TraitType(help="(layer, head) of the chosen head, None without heads").tag(sync=True)
     text = traitlets.TraitType(help="name of the chosen text, None without patterns; an index sets it too").tag(
         sync=True
     )
-    _esm = traitlets.Unicode().tag(sync=True)
-    _header = traitlets.Dict().tag(sync=True)
-    _data = traitlets.Bytes().tag(sync=True)
 
     def __init__(self, history: xr.Dataset, *, window: object = None, control: xr.Dataset | None = None) -> None:
         self._window, self._control = window_tokens(window), control
-        shown = self._take(history)
         super().__init__(
+            *self._take(history),
             step=self._steps[-1],
             head=strongest_head(history),
             text=self._texts[0] if self._texts else None,
-            _esm=read_bundle("phase_explorer"),
-            **shown,
         )
 
     @property
@@ -78,13 +72,13 @@ class PhaseExplorer(anywidget.AnyWidget):
     @history.setter
     def history(self, history: xr.Dataset) -> None:
         at_end = self.step == self._steps[-1]
-        shown = self._take(history)
+        header, data = self._take(history)
         with self.hold_sync():
             self.step = self._steps[-1] if at_end or self.step not in self._steps else self.step
             self.head = self.head if self._has_head(self.head) else strongest_head(history)
             self.text = self.text if self.text in self._texts else next(iter(self._texts), None)
-            self.set_trait("_header", shown["_header"])
-            self.set_trait("_data", shown["_data"])
+            self.set_trait("_header", header)
+            self.set_trait("_data", data)
 
     def follow(self, source: object, seconds: float = 2.0) -> Self:
         """Keep up with a history that grows: a `TrainingWatch` in this process, or the store that another fills.
@@ -97,28 +91,21 @@ class PhaseExplorer(anywidget.AnyWidget):
             follow_store(self, source, seconds)
         return self
 
-    def _take(self, history: xr.Dataset) -> dict[str, object]:
+    def _take(self, history: xr.Dataset) -> tuple[dict[str, object], bytes]:
         """Header and data of a history, and what may be chosen in it."""
         header, data = phase_payload(history, self._window, self._control)
         self._history = history
         self._steps = [int(step) for step in history["step"].values]
         self._layers, self._heads = head_labels(history)
         self._texts = text_names(history)
-        return {"_header": header, "_data": data}
+        return header, data
 
     def _has_head(self, head: tuple[int, int] | None) -> bool:
         return head is not None and head[0] in self._layers and head[1] in self._heads
 
-    def save(self, path: str | os.PathLike[str]) -> Path:
-        """Write the explorer, as it stands, to one HTML file that works without kernel or network.
-
-        The file opens at the current step, head and text. It replaces `path` in one move.
-        """
-        path = Path(path)
-        state = {"_header": self._header, "step": self.step, "head": self.head, "text": self.text}
-        title = " · ".join(part for part in (str(self._header["model"]), "phase explorer") if part)
-        write_atomically(path, render_page(title, state, self._data, self._esm).encode())
-        return path
+    @property
+    def _title(self) -> str:
+        return " · ".join(part for part in (str(self._header["model"]), "phase explorer") if part)
 
     def __repr__(self) -> str:
         model, n_heads = self._header["model"], len(self._layers) * len(self._heads)

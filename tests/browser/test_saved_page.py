@@ -262,7 +262,7 @@ def test_an_error_is_shown_under_the_widget(visit, tmp_path, history):
     path = PhaseExplorer(history).save(tmp_path / "page.html")
     path.write_text(path.read_text().replace('"layers":', '"layres":'))
     visited = visit(path.as_uri())
-    expect(visited.page.get_by_role("alert")).to_contain_text("The explorer failed:")
+    expect(visited.page.get_by_role("alert")).to_contain_text("The widget failed:")
 
 
 def test_the_page_s_policy_refuses_other_scripts_and_requests(visit, tmp_path, history):

@@ -1,5 +1,5 @@
-import { html } from "./dom";
-import { shortened, visible } from "./format";
+import { html } from "../common/dom";
+import { shortened, visible } from "../common/format";
 import type { Field } from "./state";
 import type { Context } from "./view";
 

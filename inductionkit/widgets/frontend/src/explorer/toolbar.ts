@@ -1,5 +1,5 @@
-import { html, svg } from "./dom";
-import { count, integer, label, shortened } from "./format";
+import { html, svg } from "../common/dom";
+import { count, integer, label, shortened } from "../common/format";
 import type { Field } from "./state";
 import type { Context } from "./view";
 

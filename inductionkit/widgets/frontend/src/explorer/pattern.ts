@@ -1,9 +1,10 @@
-import { html, setAll, svg } from "./dom";
-import { decimal, shortened, visible } from "./format";
+import { html, setAll, svg } from "../common/dom";
+import { decimal, shortened, visible } from "../common/format";
 import type { Field } from "./state";
 import { TokenStrip } from "./strip";
-import { attentionColours, type Theme } from "./theme";
-import { type Context, Panel, type View } from "./view";
+import { attentionColours, type Theme } from "../common/theme";
+import { Panel } from "../common/panel";
+import type { Context, View } from "./view";
 
 const MARGIN = { top: 22, right: 2, bottom: 2, left: 42 };
 /** Kept free of ticks for the names of the axes, at their ends. */

@@ -7,7 +7,7 @@ export class Alert {
   show(error: unknown): void {
     console.error(error);
     const message = error instanceof Error ? error.message : String(error);
-    this.element.textContent = `The explorer failed: ${message}`;
+    this.element.textContent = `The widget failed: ${message}`;
     this.element.hidden = false;
   }
 

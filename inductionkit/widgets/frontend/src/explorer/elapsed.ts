@@ -1,6 +1,6 @@
 import { scaleLog, type ScaleLogarithmic } from "d3-scale";
-import { count } from "./format";
-import type { History } from "./payload";
+import { count } from "../common/format";
+import type { History } from "./history";
 
 /** Share of the axis that lies between the first checkpoint after the start and the start itself. */
 const ROOM_FOR_START = 0.06;

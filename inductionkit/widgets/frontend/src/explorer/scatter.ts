@@ -1,11 +1,12 @@
 import { scaleLinear } from "d3-scale";
-import { setAll, svg } from "./dom";
-import { decimal } from "./format";
-import { Frame } from "./frame";
-import { path } from "./path";
-import type { Values } from "./payload";
+import { setAll, svg } from "../common/dom";
+import { decimal } from "../common/format";
+import { Frame } from "../common/frame";
+import { path } from "../common/path";
+import { Panel } from "../common/panel";
+import type { Values } from "../common/arrays";
 import type { Field } from "./state";
-import { type Context, Panel, type View } from "./view";
+import type { Context, View } from "./view";
 
 const HEIGHT = 268;
 const MARGIN = { top: 8, right: 14, bottom: 42, left: 62 };

@@ -1,11 +1,6 @@
-/** The history as the browser reads it; the Python half of the format is `_payload.py`. */
+/** A history as the browser reads it; the Python half is `_phase_data.py`. */
 
-interface Entry {
-  name: string;
-  dtype: "float32" | "float64" | "uint8";
-  shape: number[];
-  offset: number;
-}
+import { type Entry, readArrays, type Values } from "../common/arrays";
 
 export interface Header {
   arrays: Entry[];
@@ -19,22 +14,6 @@ export interface Header {
   model: string;
   control: string | null;
   iclPositions: [number, number] | null;
-}
-
-export type Values = Float32Array | Float64Array | Uint8Array;
-
-const TYPES = { float32: Float32Array, float64: Float64Array, uint8: Uint8Array };
-
-function readArrays(entries: Entry[], data: DataView): Map<string, Values> {
-  const arrays = new Map<string, Values>();
-  for (const { name, dtype, shape, offset } of entries) {
-    const count = shape.reduce((product, size) => product * size, 1);
-    const type = TYPES[dtype];
-    const start = data.byteOffset + offset;
-    // A copy: the view that Jupyter hands over may begin anywhere, a typed array may not.
-    arrays.set(name, new type(data.buffer.slice(start, start + count * type.BYTES_PER_ELEMENT) as ArrayBuffer));
-  }
-  return arrays;
 }
 
 export interface Curve {

@@ -1,10 +1,11 @@
 import { scaleLinear } from "d3-scale";
-import { setAll, svg } from "./dom";
-import { decimal } from "./format";
+import { setAll, svg } from "../common/dom";
+import { decimal } from "../common/format";
+import { Panel } from "../common/panel";
 import { TrainingFrame } from "./over_training";
-import type { Curve } from "./payload";
+import type { Curve } from "./history";
 import type { Field } from "./state";
-import { type Context, Panel, type View } from "./view";
+import type { Context, View } from "./view";
 
 interface Options {
   name: string;

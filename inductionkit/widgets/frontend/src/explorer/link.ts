@@ -1,5 +1,5 @@
-import type { Model } from "./model";
-import type { History } from "./payload";
+import type { Model } from "../common/model";
+import type { History } from "./history";
 import type { Field, Store } from "./state";
 import { lastQuery } from "./toolbar";
 

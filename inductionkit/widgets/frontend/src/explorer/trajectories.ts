@@ -1,10 +1,11 @@
 import { scaleLinear } from "d3-scale";
-import { html, setAll, svg } from "./dom";
-import { decimal } from "./format";
+import { html, setAll, svg } from "../common/dom";
+import { decimal } from "../common/format";
+import { Panel } from "../common/panel";
 import { TrainingFrame } from "./over_training";
-import type { Values } from "./payload";
+import type { Values } from "../common/arrays";
 import type { Field } from "./state";
-import { type Context, Panel, type View } from "./view";
+import type { Context, View } from "./view";
 
 const HEIGHT = 196;
 const BLEED = 7;

@@ -1,7 +1,8 @@
-import { setAll, svg } from "./dom";
-import { Frame } from "./frame";
-import { path } from "./path";
-import type { Curve, Values } from "./payload";
+import { setAll, svg } from "../common/dom";
+import { Frame } from "../common/frame";
+import { path } from "../common/path";
+import type { Values } from "../common/arrays";
+import type { Curve } from "./history";
 import type { Context } from "./view";
 
 const MARGIN = { top: 10, right: 38, bottom: 22, left: 50 };

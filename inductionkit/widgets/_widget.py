@@ -1,0 +1,45 @@
+"""What all widgets share: a bundle, a payload, and a page that works without a kernel."""
+
+from __future__ import annotations
+
+import os
+from abc import abstractmethod
+from pathlib import Path
+from typing import ClassVar
+
+import anywidget
+import traitlets
+
+from ..atomic import write_atomically
+from ._page import read_bundle, render_page
+
+
+class PayloadWidget(anywidget.AnyWidget):
+    """A widget of one bundle over one payload: `_header` (plain JSON) says what lies where in `_data`."""
+
+    bundle: ClassVar[str]
+    """The bundle in `static/`, without `.js`; its source is of that name in `frontend/src/bundles/`."""
+    choices: ClassVar[tuple[str, ...]] = ()
+    """The synchronised traits that a saved page opens with."""
+
+    _esm = traitlets.Unicode().tag(sync=True)
+    _header = traitlets.Dict().tag(sync=True)
+    _data = traitlets.Bytes().tag(sync=True)
+
+    def __init__(self, header: dict[str, object], data: bytes, **traits: object) -> None:
+        super().__init__(_esm=read_bundle(self.bundle), _header=header, _data=data, **traits)
+
+    @property
+    @abstractmethod
+    def _title(self) -> str:
+        """The title of a saved page."""
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write the widget, as it stands, to one HTML file that works without kernel or network.
+
+        The file opens with what is chosen now. It replaces `path` in one move.
+        """
+        path = Path(path)
+        state = {"_header": self._header, **{name: getattr(self, name) for name in self.choices}}
+        write_atomically(path, render_page(self._title, state, self._data, self._esm).encode())
+        return path

@@ -1,0 +1,4 @@
+import { widget } from "../common/page";
+import { mount } from "../explorer/explorer";
+
+export default widget(mount);

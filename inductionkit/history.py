@@ -95,6 +95,13 @@ VARIABLES = {
         "1/255",
         "attention pattern on the history's texts, quantised",
     ),
+    "ov_lift": Variable(
+        ("step", "layer", "head", "text", "key"),
+        "float32",
+        "nats",
+        "OV logit lift of each token of the history's texts on itself, were it all that is attended to",
+        "O22",
+    ),
     "token": Variable(("text", "query"), "str", "", "tokens of the history's texts"),
     "training_loss": Variable(
         ("log",), "float32", "nats/token", "loss on the training batches, as logged while training"

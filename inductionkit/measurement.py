@@ -20,7 +20,7 @@ from .icl import icl_score, icl_settings
 from .lens import Lens
 from .prompts import repeated_random_tokens
 
-MEANING = 2  # raised whenever a release measures other things, or the same in another way
+MEANING = 3  # raised whenever a release measures other things, or the same in another way
 N_PREVIOUS_TOKEN_SEQUENCES = 8
 N_SAMPLES_PER_EXAMPLE = 8
 MAX_BATCH_TOKENS = 2048  # small enough that attention patterns stay in the cache of a CPU
@@ -56,7 +56,7 @@ class Measurement:
         batch = max(1, MAX_BATCH_TOKENS // evaluation.shape[1])
         losses = torch.cat([lens.token_losses(part) for part in evaluation.split(batch)])
         values |= self._summed_up(losses.cpu().numpy())
-        values["pattern"] = _patterns(lens, self.texts)
+        values |= _attention(lens, self.texts)
         values["text_loss"] = _text_losses(lens, self.texts)
         return labelled(values, {}, {})
 
@@ -81,6 +81,7 @@ class Measurement:
             "example_icl_score": (len(self.evaluation),),
             "token_loss": (len(self._samples[0]),),
             "text_loss": (len(self.texts), longest),
+            "ov_lift": (n_layers, n_heads, len(self.texts), longest),
         }
         values = {name: np.full((n_steps, *size), np.nan, np.float32) for name, size in sizes.items()}
         values["pattern"] = np.zeros((n_steps, n_layers, n_heads, len(self.texts), longest, longest), np.uint8)
@@ -149,19 +150,27 @@ def measurement(
     return Measurement(asked, evaluation, plain)
 
 
-def _patterns(lens: Lens, texts: Mapping[str, Sequence[int]]) -> np.ndarray:
-    """Attention patterns (layer, head, text, query, key), quantised to 1/255; zero beyond a text's end."""
-    longest = max(map(len, texts.values()))
-    quantised = np.zeros((lens.n_layers, lens.n_heads, len(texts), longest, longest), dtype=np.uint8)
-    for i, tokens in enumerate(texts.values()):
-        seen: dict[int, Tensor] = {}
-        lens.visit_attention(
-            torch.tensor([list(tokens)]), lambda layer, pattern, values, seen=seen: seen.update({layer: pattern[0]})
-        )
-        for layer, pattern in seen.items():
-            levels = (pattern.float() / PATTERN_SCALE).round().to(torch.uint8)
-            quantised[layer, :, i, : len(tokens), : len(tokens)] = levels.cpu().numpy()
-    return quantised
+def _attention(lens: Lens, texts: Mapping[str, Sequence[int]]) -> dict[str, np.ndarray]:
+    """Patterns (layer, head, text, query, key), quantised to 1/255, and what attending to each key lifts its logit by.
+
+    Beyond a text's end patterns are zero and lifts NaN; lifts are NaN too where heads have no direct path.
+    """
+    circuits, longest = lens.circuits(), max(map(len, texts.values()))
+    shape = (lens.n_layers, lens.n_heads, len(texts), longest)
+    patterns, lifts = np.zeros((*shape, longest), np.uint8), np.full(shape, np.nan, np.float32)
+    for i, text in enumerate(texts.values()):
+        tokens, end = torch.tensor([list(text)]), len(text)
+        targets = circuits.unembedding(tokens) if lens.has_direct_path else None
+
+        def keep(layer: int, pattern: Tensor, values: Tensor | None, i=i, end=end, targets=targets) -> None:
+            levels = (pattern[0].float() / PATTERN_SCALE).round().to(torch.uint8)
+            patterns[layer, :, i, :end, :end] = levels.cpu().numpy()
+            if targets is not None and values is not None:
+                own = circuits.ov_lift(layer, values, targets)[0].diagonal(dim1=-2, dim2=-1)
+                lifts[layer, :, i, :end] = own.cpu().numpy()
+
+        lens.visit_attention(tokens, keep)
+    return {"pattern": patterns, "ov_lift": lifts}
 
 
 def _text_losses(lens: Lens, texts: Mapping[str, Sequence[int]]) -> np.ndarray:

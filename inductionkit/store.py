@@ -112,7 +112,7 @@ class _Store:
                 self._lay_out(template, self.path)
             return
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with _lock(self.path.parent, f"{self.path.parent} is being written to by another process"):
+        with _lock(self.path.parent):  # stores that begin at the same time beside each other take turns
             if not self.path.exists():
                 part = self.path.with_name(f".{self.path.name}.part")
                 shutil.rmtree(part, ignore_errors=True)
@@ -226,15 +226,18 @@ def _url_exists(url: str) -> bool:
 
 
 @contextlib.contextmanager
-def _lock(folder: Path, refusal: str) -> Iterator[None]:
-    """Hold a folder while the context lasts; the system lets go of it even if this process is killed."""
+def _lock(folder: Path, refusal: str | None = None) -> Iterator[None]:
+    """Hold a folder while the context lasts; the system lets go of it even if this process is killed.
+
+    Where another holds it, HistoryError says `refusal`; without one it is waited for.
+    """
     if fcntl is None:
         yield
         return
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, fcntl.LOCK_EX if refusal is None else fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise HistoryError(refusal) from None
         yield

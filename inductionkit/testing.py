@@ -96,6 +96,7 @@ def synthetic_history(
             **single,
             "text_loss": np.stack([text_loss, text_loss], axis=1).astype(np.float32),
             "pattern": pattern,
+            "ov_lift": np.broadcast_to(3 * copying[..., None, None], pattern.shape[:-1]).astype(np.float32),
             "token": np.array([["<|bos|>", *words[1:]], ["<|bos|>", *words[1:]]], dtype=object),
             "training_loss": (training + 0.02 * rng.standard_normal(400)).astype(np.float32),
         },

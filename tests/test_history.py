@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import slow_scores
 import xarray as xr
 
 from inductionkit import induction_heads, open_history, open_run, scan_heads, scan_run
@@ -55,6 +56,23 @@ def test_it_agrees_with_scanning_one_model(history, run):
     Lens(model).visit_attention(tokens, lambda layer, pattern, values: patterns.append(pattern[0].numpy()))
     shown = history["pattern"].sel(step=40, text="held-out text").values[..., :64, :64] / 255
     np.testing.assert_allclose(shown, patterns, atol=0.5 / 255 + 1e-6)
+
+
+def test_ov_lift_of_each_token_equals_the_slow_one(history, run):
+    state = run.checkpoint(40).read()
+    tokens = run.held_out()[0, :64].astype(int)
+    _, written, _ = slow_scores.run(state, tokens, run.model["n_heads"])
+    lifts = np.array(
+        [
+            # Attending to one token alone, "copying" is the lift of that token.
+            [slow_scores.copying_terms(np.eye(64), head, tokens, state)[2] for head in layer]
+            for layer in written
+        ]
+    )
+    assert np.abs(lifts).max() > 0.01
+    found = history["ov_lift"].sel(step=40, text="held-out text")
+    np.testing.assert_allclose(found[..., :64], lifts, atol=1e-4)
+    assert np.isnan(found[..., 64:]).all()
 
 
 def test_a_store_holds_the_same(history, run, tmp_path):

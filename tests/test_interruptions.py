@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import fcntl
 import json
 import os
 import shutil
@@ -81,6 +82,24 @@ def test_a_store_takes_one_scan_at_a_time(run_path, tmp_path):
         with pytest.raises(HistoryError, match="another process is scanning into"):
             scan_run(run, store=store, n_evaluation=4, progress=False)
     scan_run(run, store=store, n_evaluation=4, progress=False)  # let go
+
+
+def test_stores_that_begin_at_once_in_one_folder_take_turns(run_path, tmp_path):
+    program = (
+        "import sys; from inductionkit import open_run, scan_run;"
+        "scan_run(open_run(sys.argv[1]), store=sys.argv[2], n_evaluation=4, progress=False)"
+    )
+    descriptor = os.open(tmp_path, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)  # as the other does while it lays out its store
+        process = subprocess.Popen([sys.executable, "-c", program, run_path, tmp_path / "scan.zarr"])
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(12)
+        assert not (tmp_path / "scan.zarr").exists()
+    finally:
+        os.close(descriptor)
+    assert process.wait(120) == 0
+    assert open_history(tmp_path / "scan.zarr").sizes["step"] == len(open_run(run_path).steps)
 
 
 def test_a_write_that_fails_is_told_and_gone_on_from(run_path, tmp_path, monkeypatch):

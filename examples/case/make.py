@@ -1,0 +1,113 @@
+"""How the runs of the third tutorial were measured: `python make.py RUNS STORES OUT`.
+
+RUNS holds the folders that `inductionkit train case` and `inductionkit train two-layer` wrote. Histories grow in
+STORES, where an interrupted scan goes on. OUT gets a history per run, without attention patterns (that of
+`two-layer` comes with the package), and two tables: heads zeroed at the last checkpoint of each run, and along it.
+"""
+
+import sys
+from pathlib import Path
+
+import pandas as pd
+import torch
+import xarray as xr
+
+import inductionkit as ik
+from inductionkit.history import save_history
+
+N_EXAMPLES = 256
+N_ABLATED = 64
+KINDS = ("full", "pattern_preserving")
+
+
+def main(runs: Path, stores: Path, out: Path) -> None:
+    last, along = [], []
+    for folder in sorted(path.parent for path in runs.glob("*/manifest.json")):
+        name = folder.name
+        if name == "two-layer":
+            history = ik.example_history()
+        else:
+            store = stores / f"{name}.zarr"
+            history = ik.scan_run(ik.open_run(folder), store, n_evaluation=N_EXAMPLES, scores="all", n_nulls=4)
+            save_history(history.drop_vars(["pattern", "ov_lift"]), out / f"{name}.zarr.zip")
+        phase = ik.find_phase_change(history)
+        if phase:
+            last.append(at_the_end(folder, history, phase).assign(run=name))
+            along.append(along_the_run(folder, history, phase).assign(run=name))
+    for table, title in ((last, "ablations.csv"), (along, "ablations_along.csv")):
+        pd.concat(table).set_index("run").round(4).to_csv(out / title)
+
+
+def induction_pair(history: xr.Dataset, phase: ik.PhaseChange) -> list[tuple[int, int]]:
+    """The two heads that form in the window and match prefixes best at the end."""
+    end = history["prefix_matching"].isel(step=-1)
+    return sorted(phase.heads, key=lambda head: -float(end.sel(layer=head[0], head=head[1])))[:2]
+
+
+def previous_token_head(history: xr.Dataset) -> tuple[int, int]:
+    """The head that attends most to the token before at the end."""
+    end = history["previous_token"].isel(step=-1).to_series()
+    return end.idxmax()
+
+
+def at_the_end(folder: Path, history: xr.Dataset, phase: ik.PhaseChange) -> pd.DataFrame:
+    """The pair of induction heads zeroed, and every other pair: a row each, at the last checkpoint."""
+    run = ik.open_run(folder)
+    pair, (layer, head) = induction_pair(history, phase), previous_token_head(history)
+    tables = []
+    for kind in KINDS:
+        found = ik.compare_with_random_heads(
+            run.load_model(),
+            held_out(run),
+            pair,
+            n_draws=1000,  # all there are
+            kind=kind,
+            among="all layers",
+            icl_before=phase.icl_before,
+        )
+        low, high = found["share_lost_interval"].values
+        chosen = {"heads": found.attrs["heads"], "which": "induction", "icl_score": float(found["icl_score"])}
+        rows = [{**chosen, "share_lost": float(found["share_lost"]), "low": low, "high": high}]
+        for draw, score, share in zip(
+            found["draw"].values, found["random_icl_score"].values, found["random_share_lost"].values
+        ):
+            which = "with previous-token head" if f"{layer}.{head}" in draw.split(" + ") else "other"
+            rows.append({"heads": draw, "which": which, "icl_score": score, "share_lost": share})
+        baseline = float(found["baseline_icl_score"])
+        tables.append(pd.DataFrame(rows).assign(kind=kind, baseline_icl_score=baseline, icl_before=phase.icl_before))
+    return pd.concat(tables)
+
+
+def along_the_run(folder: Path, history: xr.Dataset, phase: ik.PhaseChange) -> pd.DataFrame:
+    """The pair of induction heads zeroed at checkpoints along the run."""
+    run = ik.open_run(folder, checkpoints=12)
+    sets = {"induction": induction_pair(history, phase), "previous token": [previous_token_head(history)]}
+    tables = []
+    for kind in KINDS:
+        found = ik.scan_ablations(run, held_out(run), heads=list(sets.values()), kind=kind)
+        for which, ablation in zip(sets, found["ablation"].values):
+            at = found.sel(ablation=ablation)
+            tables.append(
+                pd.DataFrame(
+                    {
+                        "kind": kind,
+                        "which": which,
+                        "heads": ablation,
+                        "step": at["step"],
+                        "tokens_seen": at["tokens_seen"],
+                        "baseline_icl_score": at["baseline_icl_score"],
+                        "icl_score": at["icl_score"],
+                        "loss_change": at["loss_change"],
+                    }
+                )
+            )
+    return pd.concat(tables)
+
+
+def held_out(run: ik.Run) -> torch.Tensor:
+    text = torch.from_numpy(run.held_out().astype("int64"))
+    return text[:: max(1, len(text) // N_ABLATED)][:N_ABLATED]
+
+
+if __name__ == "__main__":
+    main(*map(Path, sys.argv[1:]))

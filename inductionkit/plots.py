@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import xarray as xr
 
-from .errors import InductionKitError
+from .errors import HistoryError, InductionKitError
 from .history import validate
 from .phase import PhaseChange, find_phase_change, loss_slope_map, token_loss_pca
 from .phase.naming import named
@@ -107,6 +107,43 @@ def plot_loss_slopes(
     bar.set_label("loss slope (nats per e-fold)", fontsize="small")
     ax.set_yscale("log")
     ax.set_ylabel("token index")
+    return ax
+
+
+def plot_head_scores(
+    history: xr.Dataset, step: int, score: str = "prefix_matching", against: str | None = None, ax: Axes | None = None
+) -> Axes:
+    """One score of each head at a checkpoint, layer by head; or that score against another, a dot a head.
+
+    A score is in its own unit, as the history has it. One checkpoint does not show which head changed: draw several.
+
+    Raises HistoryError if a score or the checkpoint is missing.
+    """
+    names = [score] if against is None else [score, against]
+    validate(history, needs=tuple(names))
+    if step not in history["step"].values:
+        raise HistoryError(f"step={step} is no checkpoint of this history; seen {history['step'].values.tolist()}")
+    at, ax = history.sel(step=step), _axes(ax)
+    layers, heads = (history[dim].values.tolist() for dim in ("layer", "head"))
+    if against is None:
+        values = at[score].values.astype(float)
+        every = history[score].values[np.isfinite(history[score].values)]
+        limit = float(abs(every).max(initial=0)) or 1.0
+        signed = bool((every < 0).any())
+        image = ax.imshow(values, cmap="RdBu" if signed else "Blues", vmin=-limit if signed else 0, vmax=limit)
+        ax.figure.colorbar(image, ax=ax, pad=0.02).set_label(score.replace("_", " "), fontsize="small")
+        ax.set_xticks(range(len(heads)), heads)
+        ax.set_yticks(range(len(layers)), layers)
+        ax.set_xlabel("head")
+        ax.set_ylabel("layer")
+        return ax
+    for i, layer in enumerate(layers):
+        x, y = (at[name].values[i] for name in names)
+        ax.plot(x, y, "o", color=COLOURS[i % len(COLOURS)], alpha=0.7, markersize=5, label=f"layer {layer}")
+    if len(layers) <= len(COLOURS):
+        ax.legend(frameon=False, fontsize="small")
+    ax.set_xlabel(score.replace("_", " "))
+    ax.set_ylabel(against.replace("_", " "))
     return ax
 
 

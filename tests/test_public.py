@@ -32,12 +32,15 @@ def test_from_history_to_explorer_without_torch():
 
 def test_exported_names():
     assert ik.__all__ == [
-        "Behaviour", "FuzzyPrompts", "HeadScores", "InductionKitError", "PhaseChange", "PhaseExplorer",
-        "TrainingWatch", "ablate_heads", "behaviour_losses", "compare_with_random_heads", "example_history",
-        "find_phase_change", "fuzzy_prompts", "icl_score", "icl_score_at", "icl_sensitivity", "induction_heads",
-        "loss_slope_map", "loss_slope_order", "loss_slopes_around", "model_analysis_table", "open_history", "open_run",
-        "repeated_tokens_behaviour", "scan_ablations", "scan_behaviours", "scan_fuzzy", "scan_heads", "scan_run",
-        "token_loss_change", "token_loss_pca",
+        "AblationView", "AttentionPattern", "AttentionView", "Behaviour", "DoubleDescentView", "FuzzyPrompts",
+        "HeadGrid", "HeadScan", "HeadScatter", "HeadScores", "HeadTrajectories", "InContextLearningView",
+        "InductionKitError", "LossSlopeMap", "LossView", "PhaseChange", "PhaseComparison", "PhaseDiagramView",
+        "PhaseExplorer", "SuperpositionView", "TextLoss", "TrainingWatch", "ablate_heads", "behaviour_losses",
+        "compare_with_random_heads", "example_history", "find_phase_change", "fuzzy_prompts", "icl_score",
+        "icl_score_at", "icl_sensitivity", "induction_heads", "loss_slope_map", "loss_slope_order",
+        "loss_slopes_around", "model_analysis_table", "open_history", "open_run", "repeated_tokens_behaviour",
+        "scan_ablations", "scan_behaviours", "scan_fuzzy", "scan_heads", "scan_run", "token_loss_change",
+        "token_loss_pca",
     ]  # fmt: skip
     for name in ik.__all__:
         assert getattr(ik, name).__doc__, f"{name} has no docstring"

@@ -17,9 +17,10 @@ import xarray as xr
 
 from inductionkit.errors import HistoryError
 from inductionkit.history import save_history
+from inductionkit.phase import find_phase_change
 from inductionkit.testing import synthetic_history
 from inductionkit.widgets import PhaseExplorer, _page
-from inductionkit.widgets._payload import ALIGNMENT, pack_arrays, pack_lower, unpack_arrays, unpack_lower
+from inductionkit.widgets._payload import ALIGNMENT, halved, pack_arrays, pack_lower, unpack_arrays, unpack_lower
 from inductionkit.widgets._phase_data import MAX_LOG_POINTS, _thin
 
 HOSTILE = ["</script><script>alert(1)</script>", "<img src=x onerror=alert(1)>", "\u202eevil", "\u2028", "x" * 500]
@@ -47,6 +48,7 @@ def test_arrays_come_back_exactly():
         "nan": np.array([np.nan, np.inf, -np.inf, -0.0, 1e-40], np.float32),
         "wide": rng.standard_normal((2, 1, 3)),
         "none": np.empty((0, 4), np.float32),
+        "half": np.array([1.5, -np.inf, 6e-8, np.nan], np.float16),
         "strided": rng.standard_normal((4, 6))[::2, ::3],
         "big_endian": np.arange(3, dtype=">f8"),
     }
@@ -60,7 +62,7 @@ def test_arrays_come_back_exactly():
 
 
 def test_an_array_of_another_type_is_refused():
-    with pytest.raises(TypeError, match="steps has dtype int64; the payload carries float32"):
+    with pytest.raises(TypeError, match="steps has dtype int64; the payload carries float16"):
         pack_arrays({"steps": np.arange(3, dtype=np.int64)})
 
 
@@ -73,10 +75,18 @@ def test_lower_triangle_comes_back_row_by_row():
 
 def test_payload_carries_the_history():
     history = synthetic_history()
-    arrays = payload(PhaseExplorer(history, control=synthetic_history(window=None)))
-    np.testing.assert_array_equal(unpack_lower(arrays["pattern"]), history["pattern"].values)
-    for name in ("loss", "icl_score", "prefix_matching", "copying", "training_loss", "step"):
+    explorer = PhaseExplorer(history, control=synthetic_history(window=None))
+    arrays = payload(explorer)
+    films = unpack_lower(arrays["pattern"])  # film by film: head after head, the first text before the second
+    by_text = history["pattern"].stack(film=("text", "layer", "head")).transpose("film", "step", "query", "key")
+    heads_texts = explorer._header["films"]["heads_texts"]
+    assert sorted(heads_texts) == [(head, text) for head in range(8) for text in range(2)]
+    for film, (head, text) in zip(films, heads_texts):
+        np.testing.assert_array_equal(film, by_text[text * 8 + head].values)
+    for name in ("loss", "icl_score", "training_loss", "step", "text_loss"):
         np.testing.assert_array_equal(arrays[name], history[name].values)
+    for name in ("prefix_matching", "copying", "previous_token"):
+        np.testing.assert_array_equal(arrays[name], history[name].values.astype(np.float16))
     np.testing.assert_array_equal(arrays["elapsed"], history["tokens_seen"].values)
     np.testing.assert_array_equal(arrays["control_loss"], synthetic_history(window=None)["loss"].values)
 
@@ -116,6 +126,9 @@ def test_head_labels_are_the_history_s_own():
         ("head", "1.3", r"head='1\.3' is no \(layer, head\) pair"),
         ("head", 1, r"head=1 is no \(layer, head\) pair"),
         ("head", (0.5, 1), r"head=\(0\.5, 1\) is no \(layer, head\) pair"),
+        ("heads", [(1, 0), (3, 1)], r"heads=\(3, 1\) names layer 3; this history has layers 0\.\.1"),
+        ("heads", 3, r"heads=3 is no list of \(layer, head\) pairs"),
+        ("heads", ["x"], r"heads='x' is no \(layer, head\) pair"),
         ("text", "nope", r"text='nope' is no text of this history, which has 0 'repeated words', 1 'again'"),
         ("text", 2, r"text=2 is no text"),
         ("text", -1, r"text=-1 is no text"),
@@ -283,7 +296,7 @@ def test_sizes(tmp_path):
     history["pattern"].values[:] = np.round(255 * weights)
     path = PhaseExplorer(history).save(tmp_path / "page.html")
     assert path.stat().st_size < 2_000_000
-    assert (_page.STATIC / "phase_explorer.js").stat().st_size < 100_000
+    assert (_page.STATIC / "phase_explorer.js").stat().st_size < 122_880, "120 KB"
 
 
 def test_building_is_quick():
@@ -292,6 +305,38 @@ def test_building_is_quick():
     start = time.perf_counter()
     PhaseExplorer(history)
     assert time.perf_counter() - start < 0.1
+
+
+def test_half_precision_is_for_what_it_can_hold():
+    small = np.array([0.1234, -3.0, np.nan, np.inf], np.float32)
+    assert halved(small).dtype == np.float16
+    np.testing.assert_allclose(halved(small), small, rtol=5e-4)
+    large = np.array([1.0, 70_000.0], np.float32)
+    assert halved(large).dtype == np.float32 and halved(large).tolist() == large.tolist()
+
+
+def test_the_phase_change_brings_its_intervals_its_bump_and_its_heads():
+    history = synthetic_history(n_steps=48)
+    phase = find_phase_change(history, n_resamples=8)
+    explorer = PhaseExplorer(history, window=phase)
+    assert explorer._header["window"] == [phase.start_tokens, phase.end_tokens]
+    assert explorer._header["intervals"] == [list(phase.start_interval), list(phase.end_interval)]
+    bump = explorer._header["bump"]
+    assert bump["nats"] == phase.bump_nats > 0
+    for tokens, loss in bump["ends"]:  # the chord of the envelope ends on the curve, at checkpoints
+        at = np.abs(history["tokens_seen"].values - tokens).argmin()
+        assert history["tokens_seen"].values[at] == pytest.approx(tokens)
+        assert loss == pytest.approx(float(history["loss"][at]))
+    assert explorer.heads == phase.heads == ((1, 0), (1, 1))
+
+
+def test_heads_are_a_trait_of_pairs():
+    explorer = PhaseExplorer(synthetic_history())
+    assert explorer.heads == ()
+    seen = []
+    explorer.observe(lambda change: seen.append(change["new"]), "heads")
+    explorer.heads = [[1, 0], (0, 3), (1, 0)]
+    assert explorer.heads == ((1, 0), (0, 3)) and seen == [explorer.heads]
 
 
 def test_importing_the_widgets_brings_no_torch():

@@ -2,7 +2,8 @@
 
 RUNS holds the folders that `inductionkit train case` and `inductionkit train two-layer` wrote. Histories grow in
 STORES, where an interrupted scan goes on. OUT gets a history per run, without attention patterns (that of
-`two-layer` comes with the package), and two tables: heads zeroed at the last checkpoint of each run, and along it.
+`two-layer` comes with the package), and two tables: heads zeroed at the last checkpoint of each run, and along
+`two-layer`.
 """
 
 import sys
@@ -14,9 +15,10 @@ import xarray as xr
 
 import inductionkit as ik
 from inductionkit.history import save_history
+from inductionkit.runs import Run
 
 N_EXAMPLES = 256
-N_ABLATED = 64
+N_ABLATED = 32
 KINDS = ("full", "pattern_preserving")
 
 
@@ -33,9 +35,10 @@ def main(runs: Path, stores: Path, out: Path) -> None:
         phase = ik.find_phase_change(history)
         if phase:
             last.append(at_the_end(folder, history, phase).assign(run=name))
-            along.append(along_the_run(folder, history, phase).assign(run=name))
-    for table, title in ((last, "ablations.csv"), (along, "ablations_along.csv")):
-        pd.concat(table).set_index("run").round(4).to_csv(out / title)
+            if name == "two-layer":
+                along.append(along_the_run(folder, history, phase))
+    pd.concat(last).set_index("run").round(4).to_csv(out / "ablations.csv")
+    pd.concat(along).round(4).to_csv(out / "ablations_along.csv", index=False)
 
 
 def induction_pair(history: xr.Dataset, phase: ik.PhaseChange) -> list[tuple[int, int]]:
@@ -79,7 +82,7 @@ def at_the_end(folder: Path, history: xr.Dataset, phase: ik.PhaseChange) -> pd.D
 
 
 def along_the_run(folder: Path, history: xr.Dataset, phase: ik.PhaseChange) -> pd.DataFrame:
-    """The pair of induction heads zeroed at checkpoints along the run."""
+    """The pair of induction heads, and the previous-token head, zeroed at checkpoints along the run."""
     run = ik.open_run(folder, checkpoints=12)
     sets = {"induction": induction_pair(history, phase), "previous token": [previous_token_head(history)]}
     tables = []
@@ -104,7 +107,7 @@ def along_the_run(folder: Path, history: xr.Dataset, phase: ik.PhaseChange) -> p
     return pd.concat(tables)
 
 
-def held_out(run: ik.Run) -> torch.Tensor:
+def held_out(run: Run) -> torch.Tensor:
     text = torch.from_numpy(run.held_out().astype("int64"))
     return text[:: max(1, len(text) // N_ABLATED)][:N_ABLATED]
 

@@ -1,7 +1,7 @@
 """How arrays travel to the browser: one buffer of raw little-endian values and a table of what lies where.
 
 `pack_arrays` and `unpack_arrays` are inverses, and so are `pack_lower` and `unpack_lower`; the
-browser's half of the same format is `frontend/src/payload.ts`.
+browser's half of the same format is `frontend/src/common/arrays.ts`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 
 # A typed array in the browser must begin at a multiple of its item size; 8 serves every dtype below.
 ALIGNMENT = 8
-DTYPES = {"float32": "<f4", "float64": "<f8", "uint8": "|u1"}
+DTYPES = {"float16": "<f2", "float32": "<f4", "float64": "<f8", "uint8": "|u1"}
 
 
 def pack_arrays(arrays: Mapping[str, np.ndarray]) -> tuple[list[dict[str, object]], bytes]:
@@ -38,6 +38,13 @@ def unpack_arrays(table: Sequence[Mapping[str, object]], buffer: bytes) -> dict[
         values = np.frombuffer(buffer, DTYPES[entry["dtype"]], count, entry["offset"])
         arrays[entry["name"]] = values.reshape(shape)
     return arrays
+
+
+def halved(values: np.ndarray) -> np.ndarray:
+    """`values` in half precision, three digits and half the bytes, or in single where half would overflow."""
+    with np.errstate(over="ignore"):
+        half = values.astype(np.float16)
+    return half if np.array_equal(np.isfinite(half), np.isfinite(values)) else values.astype(np.float32)
 
 
 def pack_lower(pattern: np.ndarray) -> np.ndarray:

@@ -2,48 +2,66 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import xarray as xr
 
-from ..errors import HistoryError
-from ..history import PATTERN_SCALE, validate
-from ._payload import pack_arrays, pack_lower
+from ..history import HEAD_SCORES, PATTERN_SCALE, validate
+from ..phase import loss_slope_map
+from ._films import Film, film_arrays, has_patterns
+from ._payload import halved, pack_arrays
 
 # A training log may hold a value for every step; a chart is some 600 pixels wide.
 MAX_LOG_POINTS = 1200
+MIN_SLOPE_POSITIONS = 16  # as `loss_slope_map` asks for
+# Each view, and the variables of which it needs at least one.
+VIEWS = {
+    "loss": ("loss", "training_loss"),
+    "icl": ("icl_score",),
+    "slopes": ("loss_by_position",),
+    "trajectories": HEAD_SCORES,
+    "grid": HEAD_SCORES,
+    "scatter": HEAD_SCORES,
+    "pattern": ("pattern",),
+    "text": ("text_loss",),
+}
 
 
 def phase_payload(
-    history: xr.Dataset, window: tuple[float, float] | None, control: xr.Dataset | None
+    history: xr.Dataset, views: Sequence[str], films: tuple[list[Film], list[int]] | None, control: xr.Dataset | None
 ) -> tuple[dict[str, object], bytes]:
-    """The header (plain JSON) and the buffer of a history; variables that it lacks are left out."""
-    validate(history)
-    n_tokens = history.sizes.get("query", 0) if "pattern" in history else 0
-    arrays = {"step": _axis(history, "step"), **_checkpoints(history)}
-    if "training_loss" in history and "log_tokens_seen" in history.coords:
+    """The header (plain JSON) and the buffer of what the views show; variables that a history lacks are left out."""
+    arrays = {"step": _axis(history, "step"), **_checkpoints(history, views)}
+    if "loss" in views and "training_loss" in history and "log_tokens_seen" in history.coords:
         arrays["log_elapsed"], arrays["training_loss"] = _thin(
             _axis(history, "log_tokens_seen"), history["training_loss"].values
         )
-    for name in ("prefix_matching", "copying"):
-        if name in history:
-            arrays[name] = _floats(history[name])
-    if n_tokens:
-        arrays["pattern"] = pack_lower(history["pattern"].values)
+    scores = score_names(history) if {"trajectories", "grid", "scatter"} & set(views) else []
+    arrays |= {name: halved(history[name].values) for name in scores}
+    if "slopes" in views:
+        arrays |= _slopes(history)
+    if "text" in views and "text_loss" in history:
+        arrays["text_loss"] = _floats(history["text_loss"])
+    if films:
+        arrays |= film_arrays(history, *films)
     if control is not None:
-        validate(control)
-        arrays |= {f"control_{name}": values for name, values in _checkpoints(control).items()}
+        arrays |= {f"control_{name}": values for name, values in _checkpoints(control, views).items()}
+        arrays["control_step"] = _axis(control, "step")
     table, buffer = pack_arrays(arrays)
-    texts = text_names(history)
+    texts = text_names(history) if {"pattern", "text"} & set(views) else []
     layers, heads = head_labels(history)
     header = {
         "arrays": table,
+        "views": list(views),
         "elapsed": "tokens" if "tokens_seen" in history.coords else "steps",
         "layers": layers,
         "heads": heads,
+        "scores": [{"name": name, "units": _units(history[name])} for name in scores],
         "texts": texts,
-        "tokens": [_tokens(history, index, n_tokens) for index in range(len(texts))],
+        "tokens": [_tokens(history, index) for index in range(len(texts))],
+        "films": {"heads_texts": films[0], "steps": films[1]} if films else None,
         "patternScale": PATTERN_SCALE,
-        "window": list(window) if window else None,
         "model": str(history.attrs.get("model", "")),
         "control": str(control.attrs.get("model", "")) or "control" if control is not None else None,
         "iclPositions": _icl_positions(history),
@@ -51,23 +69,14 @@ def phase_payload(
     return header, buffer
 
 
-def window_tokens(window: object) -> tuple[float, float] | None:
-    """(start, end) of a window in tokens: None, a pair, or whatever has `start_tokens` and `end_tokens`."""
-    if window is None:
-        return None
-    pair = (window.start_tokens, window.end_tokens) if hasattr(window, "start_tokens") else window
-    try:
-        start, end = pair
-        if start is None and end is None:
-            return None
-        start, end = float(start), float(end)
-    except (TypeError, ValueError):
-        raise HistoryError(
-            f"window={window!r} is no window; give (start_tokens, end_tokens) or what find_phase_change returns"
-        ) from None
-    if not (0 <= start < end < np.inf):
-        raise HistoryError(f"window=({start:g}, {end:g}) must hold finite tokens with 0 <= start < end")
-    return start, end
+def lacking_views(history: xr.Dataset, views: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """The views that a history has nothing for, with the variables that they would need."""
+    return {view: VIEWS[view] for view in views if not any(name in history for name in VIEWS[view])}
+
+
+def score_names(history: xr.Dataset) -> list[str]:
+    """The per-head scores that were measured anywhere, in the schema's order."""
+    return [name for name in HEAD_SCORES if name in history and np.isfinite(history[name].values).any()]
 
 
 def head_labels(history: xr.Dataset) -> tuple[list[int], list[int]]:
@@ -79,8 +88,8 @@ def head_labels(history: xr.Dataset) -> tuple[list[int], list[int]]:
 
 
 def text_names(history: xr.Dataset) -> list[str]:
-    """One distinct name per text with patterns; numbered where the history has no distinct names."""
-    if "pattern" not in history or not history.sizes.get("query"):
+    """One distinct name per text with patterns or losses; numbered where the history has no distinct names."""
+    if not (has_patterns(history) or ("text_loss" in history and history["text_loss"].size)):
         return []
     names = [str(name) for name in history["text"].values] if "text" in history.coords else []
     if len(set(names)) < history.sizes["text"]:
@@ -88,26 +97,32 @@ def text_names(history: xr.Dataset) -> list[str]:
     return names
 
 
-def strongest_head(history: xr.Dataset) -> tuple[int, int] | None:
-    """(layer, head) of the highest prefix matching at the last checkpoint that has any, else the first head."""
+def heads_by_strength(history: xr.Dataset) -> list[int]:
+    """All heads, counted through the layers, by prefix matching at the last checkpoint that has any, highest first."""
     layers, heads = head_labels(history)
-    if not layers or not heads:
-        return None
-    if "prefix_matching" in history:
-        for scores in history["prefix_matching"].values[::-1]:
-            if np.isfinite(scores).any():
-                best = np.argmax(np.where(np.isfinite(scores), scores, -np.inf))
-                layer, head = np.unravel_index(best, scores.shape)
-                return layers[layer], heads[head]
-    return layers[0], heads[0]
+    strength = np.zeros(len(layers) * len(heads))
+    for scores in history["prefix_matching"].values[::-1] if "prefix_matching" in history else ():
+        if np.isfinite(scores).any():
+            strength = np.where(np.isfinite(scores), scores, -np.inf).ravel()
+            break
+    return np.argsort(-strength, kind="stable").tolist()
 
 
-def _checkpoints(history: xr.Dataset) -> dict[str, np.ndarray]:
+def _checkpoints(history: xr.Dataset, views: Sequence[str]) -> dict[str, np.ndarray]:
+    validate(history)
     curves = {"elapsed": _axis(history, "tokens_seen" if "tokens_seen" in history.coords else "step")}
-    for name in ("loss", "icl_score"):
-        if name in history:
+    for view, name in (("loss", "loss"), ("icl", "icl_score")):
+        if view in views and name in history:
             curves[name] = _floats(history[name])
     return curves
+
+
+def _slopes(history: xr.Dataset) -> dict[str, np.ndarray]:
+    if history.sizes.get("position", 0) < MIN_SLOPE_POSITIONS or "loss_by_position" not in history:
+        return {}
+    with np.errstate(invalid="ignore"):  # an infinite loss has no slope: NaN
+        slopes = loss_slope_map(history)
+    return {"slope": halved(slopes["loss_slope"].values), "slope_position": _axis(slopes, "position")}
 
 
 def _thin(tokens: np.ndarray, loss: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -133,10 +148,15 @@ def _floats(variable: xr.DataArray) -> np.ndarray:
     return variable.values.astype(np.float32)
 
 
-def _tokens(history: xr.Dataset, text: int, n_tokens: int) -> list[str]:
+def _units(variable: xr.DataArray) -> str:
+    units = str(variable.attrs.get("units", "1"))
+    return "" if units == "1" else units
+
+
+def _tokens(history: xr.Dataset, text: int) -> list[str]:
     """The tokens of one text without the missing ones at its end, or positions if the history has none."""
     if "token" not in history:
-        return [str(position) for position in range(n_tokens)]
+        return [str(position) for position in range(history.sizes["query"])]
     tokens = history["token"].values[text].tolist()
     while tokens and (not isinstance(tokens[-1], str) or not tokens[-1]):
         tokens.pop()

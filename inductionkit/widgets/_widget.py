@@ -34,12 +34,17 @@ class PayloadWidget(anywidget.AnyWidget):
     def _title(self) -> str:
         """The title of a saved page."""
 
+    def _payload_to_save(self) -> tuple[dict[str, object], bytes]:
+        """Header and data of a saved page: what is on show, unless a page needs other things than a kernel's reader."""
+        return self._header, self._data
+
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the widget, as it stands, to one HTML file that works without kernel or network.
 
         The file opens with what is chosen now. It replaces `path` in one move.
         """
         path = Path(path)
-        state = {"_header": self._header, **{name: getattr(self, name) for name in self.choices}}
-        write_atomically(path, render_page(self._title, state, self._data, self._esm).encode())
+        header, data = self._payload_to_save()
+        state = {"_header": header, **{name: getattr(self, name) for name in self.choices}}
+        write_atomically(path, render_page(self._title, state, data, self._esm).encode())
         return path

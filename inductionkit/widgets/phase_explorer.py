@@ -4,24 +4,35 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Self
+from typing import TYPE_CHECKING, ClassVar, Self
 
 import traitlets
 import xarray as xr
 
 from ..errors import HistoryError
+from ..history import validate
+from ._choices import Choices
+from ._films import choose_films, has_patterns, one_pattern
 from ._following import follow_store
-from ._phase_data import head_labels, phase_payload, strongest_head, text_names, window_tokens
+from ._linking import link_explorers
+from ._phase_data import VIEWS, heads_by_strength, lacking_views, phase_payload
 from ._widget import PayloadWidget
+from ._window import as_phase, window_header
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from .phase_comparison import PhaseComparison
 
 
 class PhaseExplorer(PayloadWidget):
-    """Loss, in-context learning, heads and attention patterns of a run, linked by one checkpoint slider.
+    """Losses, in-context learning, heads and attention patterns of a run, linked by one checkpoint slider.
 
-    Shows the loss curve and the in-context-learning score against training tokens, prefix matching
-    of each head over training, prefix matching against copying at the current checkpoint, and the
-    attention pattern of the chosen head on a text. Variables that the history lacks leave their
-    view out. Stepping happens in the browser, no kernel is asked.
+    Views, by name: `loss`, with the phase window, the 90 % intervals of its ends and the bump's convex envelope;
+    `icl`, the in-context-learning score; `slopes`, the loss slope map; `trajectories`, any score of each head over
+    training, with a searchable list; `grid` (layer by head) and `scatter`, any scores at the current checkpoint;
+    `pattern`, the attention of the chosen head on a text; `text`, the loss of each token of it against a reference
+    checkpoint. Views whose variables the history lacks are left out. Stepping happens in the browser.
 
     Curves that move together do not show that one causes the other; that takes ablations.
 
@@ -30,36 +41,62 @@ class PhaseExplorer(PayloadWidget):
     history
         What `scan_run` returns or `open_history` reads.
     window
-        The phase window to shade: `(start_tokens, end_tokens)`, or what `find_phase_change` returns.
+        The phase window to shade: what `find_phase_change` returns, or `(start_tokens, end_tokens)`.
     control
-        A second history, of a one-layer model for instance, whose loss and in-context-learning
-        curves are drawn behind in grey.
+        A second history, of a one-layer model for instance, whose loss and in-context-learning curves are drawn
+        behind in grey.
+    views
+        The views to show, in any order; by default all that the history has data for.
+
+    Traits, each of which can be set and observed: `step`; `head`, the (layer, head) whose pattern is shown; `heads`,
+    the highlighted ones, at first those that form in `window`; `text`.
+
+    Attention patterns beyond 8 MB stay with Python: the browser asks for them, and a saved page holds those of the
+    chosen and the strongest heads.
 
     Raises
     ------
     HistoryError
-        If a history does not follow the schema, the window is none, or `step`, `head` or `text` is
+        If a history does not follow the schema, the window is none, a view is unknown or has no data, or a trait is
         set to something that the history does not have.
+
+    >>> from inductionkit.testing import synthetic_history
+    >>> explorer = PhaseExplorer(synthetic_history(), window=(8e6, 2e7))
+    >>> explorer.step, explorer.head, explorer.text
+    (24414, (1, 0), 'repeated words')
     """
 
     bundle = "phase_explorer"
-    choices = ("step", "head", "text")
+    choices = ("step", "head", "heads", "text")
+    views: ClassVar[tuple[str, ...] | None] = None
+    """The views that a subclass shows; None for all that there is data for."""
 
     # Plain TraitType, not Any: Any takes None without asking the validators below.
     step = traitlets.TraitType(help="optimiser step of the current checkpoint").tag(sync=True)
     head = traitlets.TraitType(help="(layer, head) of the chosen head, None without heads").tag(sync=True)
-    text = traitlets.TraitType(help="name of the chosen text, None without patterns; an index sets it too").tag(
-        sync=True
-    )
+    heads = traitlets.TraitType(help="the highlighted heads, each (layer, head)").tag(sync=True)
+    text = traitlets.TraitType(help="name of the chosen text, None without texts; an index sets it too").tag(sync=True)
 
-    def __init__(self, history: xr.Dataset, *, window: object = None, control: xr.Dataset | None = None) -> None:
-        self._window, self._control = window_tokens(window), control
+    def __init__(
+        self,
+        history: xr.Dataset,
+        *,
+        window: object = None,
+        control: xr.Dataset | None = None,
+        views: Sequence[str] | None = None,
+    ) -> None:
+        self._window, self._control = window, control
+        self._views = _checked_views(validate(history), self.views if views is None else views)
+        choices = Choices.of(history)
+        forming = getattr(window, "heads", ())
         super().__init__(
-            *self._take(history),
-            step=self._steps[-1],
-            head=strongest_head(history),
-            text=self._texts[0] if self._texts else None,
+            *self._take(history, choices),
+            step=choices.steps[-1],
+            head=_strongest(history, choices),
+            heads=tuple(head for head in forming if choices.has_head(head)),
+            text=next(iter(choices.texts), None),
         )
+        self.on_msg(lambda _widget, content, _buffers: self._reply(content))
 
     @property
     def history(self) -> xr.Dataset:
@@ -71,12 +108,13 @@ class PhaseExplorer(PayloadWidget):
 
     @history.setter
     def history(self, history: xr.Dataset) -> None:
-        at_end = self.step == self._steps[-1]
-        header, data = self._take(history)
+        at_end, choices = self.step == self._steps[-1], Choices.of(validate(history))
+        header, data = self._take(history, choices)
         with self.hold_sync():
-            self.step = self._steps[-1] if at_end or self.step not in self._steps else self.step
-            self.head = self.head if self._has_head(self.head) else strongest_head(history)
-            self.text = self.text if self.text in self._texts else next(iter(self._texts), None)
+            self.step = choices.steps[-1] if at_end or self.step not in choices.steps else self.step
+            self.head = self.head if choices.has_head(self.head) else _strongest(history, choices)
+            self.heads = tuple(head for head in self.heads if choices.has_head(head))
+            self.text = self.text if self.text in choices.texts else next(iter(choices.texts), None)
             self.set_trait("_header", header)
             self.set_trait("_data", data)
 
@@ -91,68 +129,121 @@ class PhaseExplorer(PayloadWidget):
             follow_store(self, source, seconds)
         return self
 
-    def _take(self, history: xr.Dataset) -> tuple[dict[str, object], bytes]:
-        """Header and data of a history, and what may be chosen in it."""
-        header, data = phase_payload(history, self._window, self._control)
-        self._history = history
-        self._steps = [int(step) for step in history["step"].values]
-        self._layers, self._heads = head_labels(history)
-        self._texts = text_names(history)
-        return header, data
+    def link(self, other: PhaseExplorer) -> Self:
+        """Keep step, heads and text the same as another explorer's, such as one of other views in another cell.
 
-    def _has_head(self, head: tuple[int, int] | None) -> bool:
-        return head is not None and head[0] in self._layers and head[1] in self._heads
+        The browser links them, with or without a kernel. Raises HistoryError if the other has other checkpoints; two
+        runs stand on one clock in a `PhaseComparison`.
+        """
+        link_explorers(self, other)
+        return self
+
+    def beside(self, other: PhaseExplorer) -> PhaseComparison:
+        """This run and another, side by side on one clock in tokens."""
+        from .phase_comparison import PhaseComparison
+
+        return PhaseComparison(self, other)
+
+    def to_figure(self) -> Figure:
+        """A Matplotlib figure of the views at the current step, for papers. Needs the extra `plots`."""
+        from ._figure import draw_views
+
+        return draw_views(self._history, self._views, as_phase(self._window), self.step, self.head, self.text)
+
+    def _take(self, history: xr.Dataset, choices: Choices) -> tuple[dict[str, object], bytes]:
+        """Header and data of a history, which is then the one on show."""
+        first = [] if not choices.n_heads else heads_by_strength(history)
+        payload = self._payload(history, choices, first, text=0, index=len(choices.steps) - 1)
+        self._history, self._choices = history, choices
+        return payload
+
+    def _payload(
+        self, history: xr.Dataset, choices: Choices, heads: Sequence[int], text: int, index: int
+    ) -> tuple[dict[str, object], bytes]:
+        with_films = "pattern" in self._views and has_patterns(history)
+        films = choose_films(history, heads, text, index) if with_films else None
+        header, data = phase_payload(history, self._views, films, self._control)
+        return header | window_header(history, self._window), data
+
+    def _payload_to_save(self) -> tuple[dict[str, object], bytes]:
+        """A page cannot ask for patterns: those of the chosen heads and text come first."""
+        films, choices = self._header["films"], self._choices
+        if films is None or len(films["heads_texts"]) * len(films["steps"]) == self._n_patterns:
+            return self._header, self._data
+        chosen = [choices.number_of(head) for head in (self.head, *self.heads)]
+        heads = list(dict.fromkeys([*chosen, *heads_by_strength(self._history)]))
+        text, index = choices.texts.index(self.text), choices.steps.index(self.step)
+        return self._payload(self._history, choices, heads, text, index)
+
+    @property
+    def _n_patterns(self) -> int:
+        return len(self._choices.steps) * self._choices.n_heads * len(self._choices.texts)
+
+    def _reply(self, content: object) -> None:
+        if buffers := self._asked_pattern(content):
+            self.send(content, buffers)
+
+    def _asked_pattern(self, content: object) -> list[bytes]:
+        """The pattern that the browser asks for by {"pattern": [step index, head, text]}; nothing if there is none."""
+        asked = content.get("pattern") if isinstance(content, dict) else None
+        sizes = len(self._steps), self._choices.n_heads, len(self._texts)
+        if not has_patterns(self._history) or not _within(asked, sizes):
+            return []
+        index, head, text = asked
+        return one_pattern(self._history, index, (head, text))
+
+    @property
+    def _steps(self) -> tuple[int, ...]:
+        return self._choices.steps
+
+    @property
+    def _texts(self) -> tuple[str, ...]:
+        return self._choices.texts
 
     @property
     def _title(self) -> str:
         return " · ".join(part for part in (str(self._header["model"]), "phase explorer") if part)
 
     def __repr__(self) -> str:
-        model, n_heads = self._header["model"], len(self._layers) * len(self._heads)
-        return f"PhaseExplorer({model}: {len(self._steps)} checkpoints, {n_heads} heads)"
+        model, name = self._header["model"], type(self).__name__
+        return f"{name}({model}: {len(self._steps)} checkpoints, {self._choices.n_heads} heads)"
 
     @traitlets.validate("step")
     def _check_step(self, proposal: traitlets.Bunch) -> int:
-        step = proposal["value"]
-        if isinstance(step, bool) or step not in self._steps:
-            raise HistoryError(f"step={step!r} is no checkpoint of this history, which has {_listed(self._steps)}")
-        return int(step)
+        return self._choices.check_step(proposal["value"])
 
     @traitlets.validate("head")
     def _check_head(self, proposal: traitlets.Bunch) -> tuple[int, int] | None:
-        value = proposal["value"]
-        if not self._layers or not self._heads:
-            if value is None:
-                return None
-            raise HistoryError(f"head={value!r} cannot be chosen; this history has no variable per head")
-        try:
-            layer, head = (int(number) for number in value if int(number) == number)
-        except (TypeError, ValueError):
-            raise HistoryError(f"head={value!r} is no (layer, head) pair, such as ({self._layers[-1]}, 0)") from None
-        for name, number, numbers in (("layer", layer, self._layers), ("head", head, self._heads)):
-            if number not in numbers:
-                raise HistoryError(
-                    f"head=({layer}, {head}) names {name} {number}; this history has {name}s {_listed(numbers)}"
-                )
-        return layer, head
+        return self._choices.check_head(proposal["value"])
+
+    @traitlets.validate("heads")
+    def _check_heads(self, proposal: traitlets.Bunch) -> tuple[tuple[int, int], ...]:
+        return self._choices.check_heads(proposal["value"])
 
     @traitlets.validate("text")
     def _check_text(self, proposal: traitlets.Bunch) -> str | None:
-        value = proposal["value"]
-        if not self._texts and value is None:
-            return None
-        if value in self._texts:
-            return value
-        if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < len(self._texts):
-            return self._texts[value]
-        known = ", ".join(f"{index} {name!r}" for index, name in enumerate(self._texts))
-        raise HistoryError(f"text={value!r} is no text of this history, which has {known or 'no attention patterns'}")
+        return self._choices.check_text(proposal["value"])
 
 
-def _listed(numbers: Sequence[int]) -> str:
-    """Numbers for a message: a range where they are one, every number if few, else the two ends."""
-    if len(numbers) > 1 and list(numbers) == list(range(numbers[0], numbers[-1] + 1)):
-        return f"{numbers[0]}..{numbers[-1]}"
-    if len(numbers) > 40:
-        return f"{', '.join(map(str, numbers[:20]))} ... {', '.join(map(str, numbers[-20:]))}"
-    return ", ".join(map(str, numbers))
+def _strongest(history: xr.Dataset, choices: Choices) -> tuple[int, int] | None:
+    return choices.head_named(heads_by_strength(history)[0]) if choices.n_heads else None
+
+
+def _checked_views(history: xr.Dataset, views: Sequence[str] | None) -> tuple[str, ...]:
+    """The views to show, in the explorer's order; those asked for must exist and have their data."""
+    if views is None:
+        return tuple(view for view in VIEWS if view not in lacking_views(history, list(VIEWS)))
+    asked = [views] if isinstance(views, str) else list(views)
+    unknown = [view for view in asked if view not in VIEWS]
+    if unknown or not asked:
+        raise HistoryError(f"views={views!r} names no view of the explorer, which has {', '.join(VIEWS)}")
+    for view, variables in lacking_views(history, asked).items():
+        known = ", ".join(map(str, history.data_vars))
+        raise HistoryError(f"the view {view!r} needs {' or '.join(variables)}; the history has {known}")
+    return tuple(view for view in VIEWS if view in asked)
+
+
+def _within(asked: object, sizes: tuple[int, ...]) -> bool:
+    """Whether a message from the browser names a place there is."""
+    whole = isinstance(asked, list) and len(asked) == len(sizes) and all(type(number) is int for number in asked)
+    return whole and all(0 <= number < size for number, size in zip(asked, sizes))

@@ -34,6 +34,13 @@ CELLS = [
     "explorer.step = explorer._steps[4]; explorer.head = (0, 2); explorer.text = 1; print('python set it')",
     "explorer.history = explorer.history.isel(step=slice(0, 5)); explorer.step = explorer._steps[-1]; print('short')",
     "explorer.history = synthetic_history(); print('grown')",
+    "from inductionkit.widgets import _films\n"
+    "from inductionkit.widgets.views import AttentionPattern\n"
+    "_films.BUDGET_BYTES = 10_000  # less than one film: the browser must ask for most patterns\n"
+    "pattern = AttentionPattern(synthetic_history())\n"
+    "explorer.link(pattern)\n"
+    "pattern",
+    "print('python has', pattern.step, pattern.head, explorer.heads, pattern.heads)",
 ]
 
 
@@ -133,14 +140,14 @@ def test_browser_and_python_move_together(visit, lab):
     expect(page.locator(".jp-CodeCell").nth(2)).to_be_visible(timeout=RUN_MS)
     expect(page.locator(".jp-Notebook-ExecutionIndicator[data-status=idle]").first).to_be_visible(timeout=RUN_MS)
     run_cell(page, 0)
-    root = page.locator(".ik-root")
+    root = page.locator(".jp-CodeCell").nth(0).locator(".ik-root")
     expect(root).to_have_attribute("data-step", str(steps[-1]), timeout=RUN_MS)
-    canvas = page.locator(".ik-canvas")
+    canvas = root.locator(".ik-canvas")
     before = canvas.evaluate("canvas => canvas.toDataURL()")
 
     page.locator(".ik-slider").fill("6")
     expect(root).to_have_attribute("data-step", str(steps[6]))
-    expect(page.locator(".ik-overlay")).to_have_attribute("data-shown", re.compile("^6/"))
+    expect(root.locator(".ik-overlay")).to_have_attribute("data-shown", re.compile("^6/"))
     assert canvas.evaluate("canvas => canvas.toDataURL()") != before
     page.locator('[data-choice="head"]').select_option("1.1")
     # ipywidgets holds a change back while the one before it is under way, so Python may learn of it a cell later.
@@ -188,7 +195,26 @@ def test_browser_and_python_move_together(visit, lab):
     page.evaluate("document.body.dataset.jpThemeLight = 'true'")
     expect(root).to_have_attribute("data-theme", "light")
 
-    assert page.locator(".ik-alert").is_hidden()
+    # A view in another cell moves with the explorer, and asks the kernel for the patterns that did not come along.
+    run_cell(page, 5)
+    view = page.locator(".jp-CodeCell").nth(5).locator(".ik-root")
+    expect(view).to_have_attribute("data-step", str(steps[-1]), timeout=RUN_MS)
+    first = page.locator(".jp-CodeCell").nth(0)
+    first.locator(".ik-slider").fill("5")
+    expect(view).to_have_attribute("data-step", str(steps[5]))
+    expect(view.locator(".ik-overlay")).to_have_attribute("data-shown", "5/2/1")
+    first.locator('[data-choice="head"]').select_option("1.3")
+    expect(view.locator(".ik-overlay")).to_have_attribute("data-shown", "5/7/1")
+    first.get_by_role("button", name="Highlight head 0.1").click()
+    for _ in range(5):
+        run_cell(page, 6)
+        page.wait_for_timeout(300)
+        if "((0, 1),) ((0, 1),)" in printed_text(page, 6):
+            break
+    assert printed_text(page, 6) == f"python has {steps[5]} (1, 3) ((0, 1),) ((0, 1),)"
+
+    for alert in page.locator(".ik-alert").all():
+        assert alert.is_hidden()
     assert visited.complaints == []
     addresses = [urlsplit(url) for url in visited.requests]
     hosts = {address.hostname for address in addresses if address.scheme not in ("data", "blob")}

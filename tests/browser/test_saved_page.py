@@ -10,12 +10,14 @@ import pytest
 import xarray as xr
 from playwright.sync_api import Page, expect
 
+from inductionkit.history import HEAD_SCORES
 from inductionkit.testing import synthetic_history
 from inductionkit.widgets import PhaseExplorer
 
 WINDOW = (8e6, 2e7)
 N_STEPS = 24
 HALF = 12
+VIEWS = ["loss", "icl", "slopes", "trajectories", "grid", "scatter", "pattern", "text"]
 
 
 @pytest.fixture(scope="module")
@@ -62,30 +64,52 @@ def marker_places(page: Page) -> list[float]:
     return [float(marker.get_attribute("data-x")) for marker in page.locator(".ik-marker").all()]
 
 
-def dot(page: Page, head: str) -> tuple[float, float]:
-    circle = page.locator(f'.ik-dot[data-head="{head}"]')
+def dot(page: Page) -> tuple[float, float]:
+    """Where the chosen head's dot lies in the scatter."""
+    circle = page.locator(".ik-dot-chosen")
     return float(circle.get_attribute("cx")), float(circle.get_attribute("cy"))
+
+
+def choose_head(page: Page, head: str) -> None:
+    page.locator('[data-choice="head"]').select_option(label=head)
+    expect(page.locator('[data-panel="scatter"]')).to_have_attribute("data-head", head)
+
+
+def ink(page: Page, panel: str) -> int:
+    """How many pixels of a view's canvas are drawn on."""
+    return page.locator(f'[data-panel="{panel}"] .ik-layer').evaluate(
+        """canvas => canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data
+            .reduce((sum, value, at) => sum + (at % 4 === 3 && value > 0 ? 1 : 0), 0)"""
+    )
 
 
 def test_opens_at_the_last_step_with_every_view(opened, history):
     assert root(opened, "step") == str(int(history["step"][-1]))
     assert root(opened, "head") == "1.0"
     panels = [panel.get_attribute("data-panel") for panel in opened.locator(".ik-panel").all()]
-    assert panels == ["loss", "icl", "trajectories", "scatter", "pattern"]
+    assert panels == VIEWS
     assert opened.locator(".ik-alert").is_hidden()
 
 
 def test_the_slider_moves_every_view(opened, history):
-    last = {"dot": dot(opened, "1.0"), "pixels": pixels(opened, 24), "strip": opened.locator(".ik-token").nth(12)}
+    last = {
+        "dot": dot(opened),
+        "pixels": pixels(opened, 24),
+        "strip": opened.locator('[data-panel="pattern"] .ik-token').nth(12),
+        "change": opened.locator('[data-panel="text"] .ik-token').nth(20).get_attribute("style"),
+    }
     last_shade = last["strip"].evaluate("token => token.style.background")
     go_to(opened, 2)
     assert root(opened, "step") == str(int(history["step"][2]))
     # Checkpoints lie evenly in log tokens, so the marker of the third stands 2/23 of the way along each chart.
     axis_width = float(opened.locator(".ik-window").first.evaluate("r => r.ownerSVGElement.viewBox.baseVal.width")) - 14
-    np.testing.assert_allclose(marker_places(opened), [axis_width * 2 / (N_STEPS - 1)] * 3, atol=0.6)
-    plot_width = float(opened.locator(".ik-zero").get_attribute("x2"))
+    np.testing.assert_allclose(marker_places(opened), [axis_width * 2 / (N_STEPS - 1)] * 4, atol=0.6)
+    zero = opened.locator('[data-panel="scatter"] .ik-zero').get_attribute("d")
+    plot_width = float(re.search(r"H([\d.]+)", zero)[1])
     prefix = float(history["prefix_matching"][2, 1, 0])
-    assert dot(opened, "1.0")[0] == pytest.approx(prefix * plot_width, abs=0.6)
+    assert dot(opened)[0] == pytest.approx(prefix * plot_width, abs=0.6)
+    assert opened.locator('[data-panel="grid"] .ik-value').inner_text() == f"1.0: {prefix:.2f}"
+    assert opened.locator('[data-panel="text"] .ik-token').nth(20).get_attribute("style") != last["change"]
     assert last["dot"][0] == pytest.approx(float(history["prefix_matching"][-1, 1, 0]) * plot_width, abs=0.6)
     assert (pixels(opened, 24) != last["pixels"]).any()
     assert last["strip"].evaluate("token => token.style.background") != last_shade
@@ -96,7 +120,7 @@ def test_the_slider_moves_every_view(opened, history):
 
 def test_the_step_is_read_out(opened, history):
     go_to(opened, 10)
-    output = opened.locator("output[aria-live=polite]")
+    output = opened.locator(".ik-toolbar output[aria-live=polite]")
     assert f"step {int(history['step'][10]):,}" in output.inner_text()
     assert "2.02M tokens" in output.inner_text()
     assert opened.locator(".ik-slider").get_attribute("aria-valuetext") == "step 492, 2.02M tokens"
@@ -115,28 +139,30 @@ def test_the_pattern_is_drawn_query_by_key(opened):
 
 def test_a_head_chosen_in_the_scatter_is_chosen_everywhere(opened):
     before = pixels(opened, 24)
-    opened.locator('.ik-dot[data-head="1.1"]').click(force=True)
-    for panel in ("trajectories", "scatter", "pattern"):
+    choose_head(opened, "1.1")
+    other = dot(opened)
+    choose_head(opened, "1.0")
+    plot = opened.locator('[data-panel="scatter"] .ik-plot').bounding_box()
+    opened.mouse.click(plot["x"] + 7 + other[0], plot["y"] + 7 + other[1])
+    for panel in ("trajectories", "grid", "scatter", "pattern"):
         expect(opened.locator(f'[data-panel="{panel}"]')).to_have_attribute("data-head", "1.1")
     assert root(opened, "head") == "1.1"
     assert opened.locator('[data-choice="head"] option:checked').inner_text() == "1.1"
-    line = opened.locator('.ik-head-line[data-head="1.1"]').get_attribute("d")
-    assert opened.locator(".ik-head-chosen").get_attribute("d") == line
-    chosen = opened.locator(".ik-dot-chosen")
-    assert (float(chosen.get_attribute("cx")), float(chosen.get_attribute("cy"))) == dot(opened, "1.1")
+    assert dot(opened) == other
     assert (pixels(opened, 24) != before).any()
 
 
 def test_a_head_is_chosen_by_its_line_or_by_name(opened):
-    line = opened.locator('.ik-head-line[data-head="1.1"]')
-    box = line.bounding_box()
+    choose_head(opened, "1.1")
+    box = opened.locator(".ik-head-chosen").bounding_box()
+    choose_head(opened, "1.0")
     opened.mouse.move(box["x"] + box["width"] - 2, box["y"] + 1)
-    expect(opened.locator('[data-panel="trajectories"] .ik-head-name').filter(has_text="1.1")).to_be_visible()
+    expect(opened.locator('[data-panel="trajectories"] .ik-head-name').filter(has_text="1.1")).to_have_count(1)
     opened.mouse.down()
     opened.mouse.up()
     expect(opened.locator(".ik-root")).to_have_attribute("data-head", "1.1")
     assert root(opened, "step") == "24414", "choosing a line moves no step"
-    opened.locator('[data-choice="head"]').select_option("0.3")
+    opened.locator('[data-choice="head"]').select_option(label="0.3")
     expect(opened.locator(".ik-root")).to_have_attribute("data-head", "0.3")
 
 
@@ -174,9 +200,15 @@ def test_a_cell_is_read_out(opened, history):
     opened.mouse.move(box["x"] + (key + 0.5) * box["width"] / 24, box["y"] + (query + 0.5) * box["height"] / 24)
     expect(opened.locator(".ik-root")).to_have_attribute("data-query", str(query))
     value = int(history["pattern"][-1, 1, 0, 0, query, key]) / 255
-    expect(opened.locator(".ik-readout")).to_have_text(f"query {query}·w8→key {key}·w9{value:.2f}")
-    assert opened.locator(".ik-token.is-query").get_attribute("data-position") == str(query)
-    opened.locator(".ik-token").nth(5).hover()
+    lift = float(history["ov_lift"][-1, 1, 0, 0, key])
+    expect(opened.locator('[data-panel="pattern"] .ik-readout')).to_have_text(
+        f"query {query}·w8→key {key}·w9{value:.2f}OV logit lift {lift:.2f} nats"
+    )
+    named = opened.locator(".ik-token-names:not(.ik-axis) text").all_text_contents()
+    assert named == ["·w8", "·w9"], "both tokens are named on their axes"
+    strip = opened.locator('[data-panel="pattern"] .ik-strip')
+    assert strip.locator(".is-query").get_attribute("data-position") == str(query)
+    strip.locator(".ik-token").nth(5).hover()
     expect(opened.locator(".ik-root")).to_have_attribute("data-query", "5")
 
 
@@ -185,7 +217,7 @@ def test_hostile_tokens_are_shown_and_do_nothing(visit, tmp_path):
         "</script><script>window.hacked = 1</script>",
         "<img src=x onerror='window.hacked = 1'>",
         "\u202eevil\u0007",
-        "x" * 5000,
+        "x" * 10_000,
         "a\u0301" * 300,
         "\n",
     ]
@@ -193,15 +225,22 @@ def test_hostile_tokens_are_shown_and_do_nothing(visit, tmp_path):
     history = history.assign(token=(("text", "query"), np.array([hostile, hostile], dtype=object)))
     history = history.assign_coords(text=["<b onclick=alert(1)>", "</option><script>window.hacked = 1</script>"])
     history.attrs["model"] = "</title><script>window.hacked = 1</script>"
-    visited = visit(PhaseExplorer(history).save(tmp_path / "page.html").as_uri())
+    history["logit_lift"].attrs["units"] = "\u202e<img src=x onerror='window.hacked = 1'>"
+    visited = visit(PhaseExplorer(history, control=history).save(tmp_path / "page.html").as_uri())
     page = visited.page
-    tokens = page.locator(".ik-token")
+    tokens = page.locator('[data-panel="pattern"] .ik-token')
     expect(tokens).to_have_count(6)
+    expect(page.locator('[data-panel="text"] .ik-token')).to_have_count(6)
+    for position in range(6):
+        page.locator('[data-panel="text"] .ik-token').nth(position).hover()
+        tokens.nth(position).hover()
+    page.locator('[data-panel="grid"] select').select_option("logit_lift")
+    expect(page.locator('[data-panel="grid"] .ik-value')).to_contain_text("⟨U+202E⟩<img src=x")
     assert page.evaluate("window.hacked") is None
     assert page.locator(".ik-root img, .ik-root script, .ik-root b").count() == 0
     assert tokens.nth(2).inner_text() == "⟨U+202E⟩evil␇"
     assert tokens.nth(3).inner_text() == "x" * 23 + "…"
-    assert tokens.nth(3).get_attribute("title").endswith("x" * 5000)
+    assert tokens.nth(3).get_attribute("title").endswith("x" * 10_000)
     assert tokens.nth(5).inner_text() == "⏎"
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), "nothing overflows the page"
     assert visited.complaints == []
@@ -210,14 +249,16 @@ def test_hostile_tokens_are_shown_and_do_nothing(visit, tmp_path):
 @pytest.mark.parametrize(
     ("missing", "panels"),
     [
-        (["pattern"], "loss icl trajectories scatter"),
-        (["copying", "training_loss"], "loss icl trajectories pattern"),
-        (["prefix_matching"], "loss icl pattern"),
-        (["loss", "training_loss", "icl_score"], "trajectories scatter pattern"),
+        (["pattern", "text_loss"], "loss icl slopes trajectories grid scatter"),
+        (["training_loss", *HEAD_SCORES[1:]], "loss icl slopes trajectories grid pattern text"),
+        (HEAD_SCORES, "loss icl slopes pattern text"),
+        (["loss", "training_loss", "icl_score", "loss_by_position"], "trajectories grid scatter pattern text"),
     ],
 )
 def test_views_without_data_are_left_out(visit, tmp_path, history, missing, panels):
-    visited = visit(PhaseExplorer(history.drop_vars(missing)).save(tmp_path / "page.html").as_uri(), width=600)
+    visited = visit(
+        PhaseExplorer(history.drop_vars(missing, errors="ignore")).save(tmp_path / "page.html").as_uri(), width=600
+    )
     expect(visited.page.locator(".ik-root[data-step]")).to_be_visible()
     shown = [panel.get_attribute("data-panel") for panel in visited.page.locator(".ik-panel").all()]
     assert shown == panels.split()
@@ -232,7 +273,15 @@ def test_views_without_data_are_left_out(visit, tmp_path, history, missing, pane
 def test_odd_histories_draw_finite_shapes(visit, tmp_path, change):
     history = synthetic_history(n_steps=1, n_layers=1, n_heads=1) if change == "one of each" else synthetic_history()
     if change == "missing values":
-        for name in ("loss", "icl_score", "prefix_matching", "copying", "training_loss"):
+        for name in (
+            "loss",
+            "icl_score",
+            "prefix_matching",
+            "copying",
+            "training_loss",
+            "text_loss",
+            "loss_by_position",
+        ):
             history[name].values[3:5] = np.nan
             history[name].values[7] = np.inf
             history[name].values[-1] = -np.inf
@@ -253,6 +302,7 @@ def test_odd_histories_draw_finite_shapes(visit, tmp_path, change):
     assert page.locator(".ik-alert").is_hidden()
     if change == "missing values":
         assert page.get_by_text("no data at this checkpoint").is_visible()
+        assert ink(page, "slopes") > 0, "one missing checkpoint does not blank the map"
         assert page.locator('[data-panel="loss"] .ik-value').inner_text() == "no data"
     if change == "all missing":
         assert page.get_by_text("no data: this history has nothing to draw").is_visible()
@@ -306,7 +356,7 @@ def test_a_step_is_drawn_within_a_frame(visit, tmp_path):
     dims = ("step", "layer", "head", "text", "query", "key")
     token = ("text", "query"), np.array([["w"] * 64], dtype=object)
     pattern = dims, np.full((154, 12, 12, 1, 64, 64), 4, np.uint8)
-    history = history.drop_vars(["pattern", "token", "text_loss"]).assign(pattern=pattern, token=token)
+    history = history.drop_vars(["pattern", "ov_lift", "token", "text_loss"]).assign(pattern=pattern, token=token)
     page = visit(PhaseExplorer(history, window=WINDOW).save(tmp_path / "page.html").as_uri()).page
     expect(page.locator(".ik-root[data-step]")).to_be_visible()
     page.wait_for_timeout(300)

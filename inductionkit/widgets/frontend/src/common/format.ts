@@ -31,9 +31,9 @@ export function visible(text: string): string {
   });
 }
 
-export function shortened(text: string): string {
+export function shortened(text: string, length = MAX_TOKEN_LENGTH): string {
   const characters = [...text];
-  return characters.length > MAX_TOKEN_LENGTH ? `${characters.slice(0, MAX_TOKEN_LENGTH - 1).join("")}…` : text;
+  return characters.length > length ? `${characters.slice(0, length - 1).join("")}…` : text;
 }
 
 /** A name, where spaces may stay spaces. */

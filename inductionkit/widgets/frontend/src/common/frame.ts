@@ -1,7 +1,8 @@
 import { axisBottom, axisLeft } from "d3-axis";
 import type { ScaleContinuousNumeric } from "d3-scale";
 import { select } from "d3-selection";
-import { setAll, svg } from "./dom";
+import { html, setAll, svg } from "./dom";
+import { Layer } from "./layer";
 
 type Scale = ScaleContinuousNumeric<number, number>;
 
@@ -25,6 +26,8 @@ export class Frame {
   readonly plot: SVGSVGElement;
   readonly front: SVGGElement;
   width = 1;
+  private readonly stage = html("div", { class: "ik-stage" });
+  private layer: Layer | undefined;
   private readonly xAxis: SVGGElement;
   private readonly yAxis: SVGGElement;
   private readonly titles: SVGGElement;
@@ -36,7 +39,9 @@ export class Frame {
     readonly margin: { top: number; right: number; bottom: number; left: number },
     private readonly bleed = BLEED,
   ) {
-    this.svg = svg("svg", { class: "ik-chart", role: "img", "aria-label": description, height: outerHeight }, body);
+    this.svg = svg("svg", { class: "ik-chart", role: "img", "aria-label": description, height: outerHeight });
+    this.stage.append(this.svg);
+    body.append(this.stage);
     const { left, top } = margin;
     this.xAxis = svg("g", { class: "ik-axis", transform: `translate(${left},${top + this.height})` }, this.svg);
     this.yAxis = svg("g", { class: "ik-axis", transform: `translate(${left},${top})` }, this.svg);
@@ -82,6 +87,17 @@ export class Frame {
       title.textContent = yTitle;
       this.titles.append(title);
     }
+  }
+
+  /** A canvas under the marks, for what is too dense for SVG; its context begins at the plot's corner. */
+  beginLayer(): CanvasRenderingContext2D {
+    if (!this.layer) {
+      this.layer = new Layer();
+      this.stage.prepend(this.layer.element);
+    }
+    const { left, top } = this.margin;
+    Object.assign(this.layer.element.style, { left: `${left - BLEED}px`, top: `${top - BLEED}px` });
+    return this.layer.begin(this.width, this.height, BLEED);
   }
 
   /** A pointer's place in plot coordinates. */

@@ -1,10 +1,15 @@
+/** What a kernel sends beside the traits: JSON and buffers. */
+export type Message = (content: unknown, buffers: DataView[]) => void;
+
 /** The little of a Jupyter model that a view needs; a saved page has a stand-in with the same methods. */
 export interface Model {
   get(name: string): unknown;
   set(name: string, value: unknown): void;
   save_changes(): void;
-  on(event: string, callback: () => void): void;
-  off(event: string, callback: () => void): void;
+  on(event: string, callback: Message | (() => void)): void;
+  off(event: string, callback: Message | (() => void)): void;
+  /** Ask the kernel; a page without one lacks this. */
+  send?(content: unknown): void;
 }
 
 /** A model without a kernel behind it. */

@@ -31,6 +31,11 @@ export function hostTheme(element: Element): Theme {
   return matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light";
 }
 
+/** The theme that `followTheme` has set on a widget's root. */
+export function themeOf(root: HTMLElement): Theme {
+  return root.dataset.theme === "dark" ? "dark" : "light";
+}
+
 /** Follow the host's theme: sets the palette on `root`, calls `changed` after each change, returns a stop. */
 export function followTheme(root: HTMLElement, nLayers: number, changed: () => void): () => void {
   const apply = (): void => {
@@ -53,7 +58,8 @@ export function followTheme(root: HTMLElement, nLayers: number, changed: () => v
   };
 }
 
-function layerColour(theme: Theme, layer: number, nLayers: number): string {
+/** The colour of a layer, counted from 0, of so many. */
+export function layerColour(theme: Theme, layer: number, nLayers: number): string {
   const few = FEW_LAYERS[theme];
   if (nLayers <= few.length) return few[layer]!;
   const [low, high] = MANY_LAYERS[theme];

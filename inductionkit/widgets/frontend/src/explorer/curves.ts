@@ -1,9 +1,10 @@
 import { scaleLinear } from "d3-scale";
 import { setAll, svg } from "../common/dom";
-import { decimal } from "../common/format";
+import { decimal, label } from "../common/format";
 import { Panel } from "../common/panel";
+import { Bump } from "./bump";
+import type { Curve, History } from "./history";
 import { TrainingFrame } from "./over_training";
-import type { Curve } from "./history";
 import type { Field } from "./state";
 import type { Context, View } from "./view";
 
@@ -11,15 +12,12 @@ interface Options {
   name: string;
   title: string;
   unit: string;
-  /** The value at each checkpoint, and the same of the control run. */
-  curve: Curve | undefined;
-  control: Curve | undefined;
-  /** What was logged between the checkpoints. */
-  log?: Curve | undefined;
+  /** The variable that is drawn at each checkpoint, also of the control run. */
+  variable: string;
   height: number;
   titled: boolean;
-  /** Leave the first steep fall out of the value axis, so that smaller changes show. */
-  skipFall?: boolean;
+  /** Draw what was logged between the checkpoints and the bump, and leave the first steep fall out of the axis. */
+  isLoss?: boolean;
 }
 
 /** The part of a curve above the value axis is cut close to it. */
@@ -33,8 +31,10 @@ export class CurveView implements View {
   readonly panel: Panel;
   private readonly frame: TrainingFrame;
   private readonly paths: { path: SVGPathElement; curve: Curve }[] = [];
+  private readonly bump: Bump | undefined;
   private readonly dots: SVGGElement;
   private readonly current: SVGCircleElement;
+  private readonly curve: Curve | undefined;
   private y = scaleLinear();
 
   constructor(
@@ -42,13 +42,17 @@ export class CurveView implements View {
     private readonly options: Options,
   ) {
     const { history } = context;
+    const { window, intervals, bump, control: controlName } = history.header;
     this.panel = new Panel(options.name, options.title, options.unit);
     this.frame = new TrainingFrame(context, this.panel.body, `${options.title} over training`, options.height, options.titled, BLEED);
-    const { log, control, curve } = options;
-    if (control) this.addPath("control", control, history.header.control!);
+    const [log, control] = [options.isLoss ? history.log : undefined, history.control(options.variable)];
+    this.curve = history.curve(options.variable);
+    if (options.isLoss && bump) this.bump = new Bump(context, this.frame.plot, bump);
+    if (control) this.addPath("control", control, label(controlName!));
     if (log) this.addPath("log", log, "training");
-    if (curve) this.addPath("value", curve, log ? "held-out" : control ? "this run" : "");
-    if (history.header.window) this.panel.addLegend("window", "phase window");
+    if (this.curve) this.addPath("value", this.curve, log ? "held-out" : control ? "this run" : "");
+    if (this.bump) this.panel.addLegend("envelope", `convex envelope, ${decimal(bump!.nats)} nats below the bump`);
+    if (window) this.panel.addLegend("window", intervals ? "phase window, 90 % intervals of its ends" : "phase window");
     this.dots = svg("g", { class: "ik-dots" }, this.frame.plot);
     this.current = svg("circle", { class: "ik-current", r: 4.5 }, this.frame.plot);
   }
@@ -60,10 +64,10 @@ export class CurveView implements View {
     this.y = scaleLinear().domain(this.domain()).nice(5).range([this.frame.height, 0]);
     this.frame.drawAxes(this.y, 4);
     for (const { path, curve } of this.paths) path.setAttribute("d", this.frame.path(curve, this.y));
-    const { curve } = this.options;
+    this.bump?.draw(this.y);
     this.dots.replaceChildren();
-    curve?.y.forEach((value, index) => {
-      const x = axis.xInside(curve.x[index]!);
+    this.curve?.y.forEach((value, index) => {
+      const x = axis.xInside(axis.elapsed[index]!);
       if (Number.isFinite(value) && Number.isFinite(x)) svg("circle", { cx: x, cy: this.y(value), r: 2 }, this.dots);
     });
     this.move();
@@ -75,14 +79,13 @@ export class CurveView implements View {
 
   private move(): void {
     this.frame.moveMarker();
-    const { history, store, axis } = this.context;
-    axis.resize(this.frame.width);
+    const { store, axis } = this.context;
     const { index } = store.state;
-    const value = this.options.curve?.y[index];
+    const value = this.curve?.y[index];
     const known = value !== undefined && Number.isFinite(value);
-    if (known) setAll(this.current, { cx: axis.x(history.elapsed[index]!), cy: this.y(value) });
+    if (known) setAll(this.current, { cx: axis.x(axis.elapsed[index]!), cy: this.y(value) });
     this.current.style.display = known ? "" : "none";
-    this.panel.value.textContent = this.options.curve ? decimal(value, 3) : "";
+    this.panel.value.textContent = this.curve ? decimal(value, 3) : "";
   }
 
   private addPath(kind: string, curve: Curve, name: string): void {
@@ -90,25 +93,35 @@ export class CurveView implements View {
     if (name) this.panel.addLegend(kind, name);
   }
 
+  /** Room for the curves of all runs side by side, so that they can be compared. */
   private domain(): [number, number] {
-    const { curve, control, log, skipFall } = this.options;
-    const from = skipFall ? this.fallEnds() : 0;
-    const seen = [curve ?? log, control].flatMap((part) => (part ? this.valuesFrom(part, from) : []));
-    const values = seen.length ? seen : [curve, control, log].flatMap((part) => (part ? this.valuesFrom(part, 0) : []));
+    const { runs } = this.context;
+    const from = this.options.isLoss ? this.fallEnds() : 0;
+    const curvesOf = (run: History): (Curve | undefined)[] => [
+      run.curve(this.options.variable) ?? run.log,
+      run.control(this.options.variable),
+    ];
+    const curves = runs.flatMap(curvesOf).filter((curve) => curve !== undefined);
+    const seen = curves.flatMap((curve) => this.valuesFrom(curve, from));
+    const values = seen.length ? seen : curves.flatMap((curve) => this.valuesFrom(curve, 0));
+    if (!values.length) return [0, 1];
     const [low, high] = [Math.min(...values), Math.max(...values)];
     const pad = (high - low || Math.abs(high) || 1) * 0.08;
     return [low - pad, high + pad];
   }
 
+  /** Where the first fall ends: some way before the earliest window, and before the bump, which must be seen. */
   private fallEnds(): number {
-    const { axis, history } = this.context;
-    const { window, elapsed } = history.header;
+    const { axis, runs, history } = this.context;
     const share = this.frame.width * FALL;
-    return window && elapsed === "tokens" ? Math.max(share, axis.x(window[0]) * FALL_BEFORE_WINDOW) : share;
+    const starts = runs.flatMap(({ header, tokens }) => (header.window && tokens ? [header.window[0]] : []));
+    if (!starts.length || !history.tokens) return share;
+    return Math.max(share, axis.xOfTokens(Math.min(...starts)) * FALL_BEFORE_WINDOW);
   }
 
-  private valuesFrom({ x, y }: Curve, from: number): number[] {
+  private valuesFrom(curve: Curve, from: number): number[] {
     const { axis } = this.context;
-    return [...y].filter((value, index) => Number.isFinite(value) && axis.xInside(x[index]!) >= from);
+    const elapsed = axis.valuesOf(curve);
+    return [...curve.y].filter((value, index) => Number.isFinite(value) && axis.xInside(elapsed[index]!) >= from);
   }
 }

@@ -1,23 +1,38 @@
-import { scaleLog, type ScaleLogarithmic } from "d3-scale";
+import { scaleLinear, scaleLog, type ScaleLinear, type ScaleLogarithmic } from "d3-scale";
+import { extent, type Values } from "../common/arrays";
 import { count } from "../common/format";
-import type { History } from "./history";
+import type { Curve, History } from "./history";
+import type { State } from "./state";
 
-/** Share of the axis that lies between the first checkpoint after the start and the start itself. */
+/** Share of a log axis that lies between the first checkpoint after the start and the start itself. */
 const ROOM_FOR_START = 0.06;
 
-/** Training elapsed on a log axis. The untrained model, at 0, stands at its left end. */
+type Choice = Pick<State, "scale" | "unit">;
+
+/** Training elapsed, in tokens or steps, on a log or a linear axis that all `runs` share.
+ * On a log axis the untrained model, at 0, stands at the left end. */
 export class ElapsedAxis {
-  readonly scale: ScaleLogarithmic<number, number>;
-  private readonly hasStart: boolean;
+  scale!: ScaleLogarithmic<number, number> | ScaleLinear<number, number>;
+  private choice!: Choice;
+  private hasStart = false;
   private width = 1;
 
-  constructor(private readonly history: History) {
-    const positive = [...history.elapsed].filter((value) => value > 0);
-    let [low, high] = positive.length ? [Math.min(...positive), Math.max(...positive)] : [1, 10];
-    if (low === high) [low, high] = [low / 2, high * 2];
-    this.hasStart = positive.length < history.nSteps;
+  constructor(
+    private readonly history: History,
+    private readonly runs: readonly History[],
+    choice: Choice,
+  ) {
+    this.choose(choice);
+  }
+
+  choose(choice: Choice): void {
+    this.choice = choice;
+    const all = this.runs.flatMap((run) => [...(choice.unit === "tokens" ? (run.tokens ?? run.steps) : run.steps)]);
+    let [low, high] = extent(choice.scale === "log" ? all.filter((value) => value > 0) : all) ?? [1, 10];
+    if (low === high) [low, high] = [low / 2, high * 2 || 1];
+    this.hasStart = choice.scale === "log" && all.some((value) => value <= 0);
     if (this.hasStart) low /= (high / low) ** ROOM_FOR_START;
-    this.scale = scaleLog().domain([low, high]);
+    this.scale = (choice.scale === "log" ? scaleLog() : scaleLinear()).domain([low, high]).range([0, this.width]);
   }
 
   resize(width: number): void {
@@ -26,23 +41,39 @@ export class ElapsedAxis {
   }
 
   get title(): string {
-    return this.history.header.elapsed === "tokens" ? "training tokens seen (log scale)" : "training step (log scale)";
+    const scale = this.choice.scale === "log" ? " (log scale)" : "";
+    return (this.choice.unit === "tokens" ? "training tokens seen" : "training step") + scale;
+  }
+
+  /** Where the checkpoints of this axis' run are counted. */
+  get elapsed(): Values {
+    return this.valuesOf({ tokens: this.history.tokens, steps: this.history.steps });
+  }
+
+  valuesOf({ tokens, steps }: Pick<Curve, "tokens" | "steps">): Values {
+    return this.choice.unit === "tokens" ? (tokens ?? steps) : steps;
   }
 
   x(value: number): number {
-    return value > 0 ? Math.min(Math.max(this.scale(value), 0), this.width) : 0;
+    if (this.choice.scale === "log" && value <= 0) return 0;
+    return Math.min(Math.max(this.scale(value), 0), this.width);
+  }
+
+  /** The place of a number of tokens, whatever the axis counts. */
+  xOfTokens(tokens: number): number {
+    return this.x(this.choice.unit === "tokens" ? tokens : this.history.stepAt(tokens));
   }
 
   /** Where a value lies, or NaN outside the axis: a line then has a gap instead of a pile at the edge. */
   xInside(value: number): number {
-    if (value <= 0 && this.hasStart) return 0;
-    const x = value > 0 ? this.scale(value) : NaN;
+    if (value <= 0 && this.choice.scale === "log") return this.hasStart ? 0 : NaN;
+    const x = this.scale(value);
     return x >= -0.5 && x <= this.width + 0.5 ? x : NaN;
   }
 
   nearestIndex(x: number): number {
     let best = 0;
-    const { elapsed } = this.history;
+    const { elapsed } = this;
     for (let i = 1; i < elapsed.length; i++) {
       if (Math.abs(this.x(elapsed[i]!) - x) < Math.abs(this.x(elapsed[best]!) - x)) best = i;
     }
@@ -50,6 +81,9 @@ export class ElapsedAxis {
   }
 
   ticks(): { values: number[]; text: (value: number) => string } {
+    if (this.choice.scale === "linear") {
+      return { values: this.scale.ticks(Math.max(this.width / 90, 2)), text: (value) => (value ? count(value) : "0") };
+    }
     const [low, high] = this.scale.domain() as [number, number];
     const decades = Math.log10(high / low);
     const mantissas = decades < 1.2 ? [1, 2, 3, 5, 7] : decades < 2.5 ? [1, 2, 5] : [1];

@@ -1,23 +1,31 @@
 /** A history as the browser reads it; the Python half is `_phase_data.py`. */
 
-import { type Entry, readArrays, type Values } from "../common/arrays";
+import { type Entry, extent, readArrays, type Values } from "../common/arrays";
+import type { FilmsHeader } from "./films";
 
 export interface Header {
   arrays: Entry[];
+  views: string[];
   elapsed: "tokens" | "steps";
   layers: number[];
   heads: number[];
+  scores: { name: string; units: string }[];
   texts: string[];
   tokens: string[][];
+  films: FilmsHeader | null;
   patternScale: number;
   window: [number, number] | null;
+  intervals: [[number, number], [number, number]] | null;
+  bump: { ends: [[number, number], [number, number]]; nats: number } | null;
   model: string;
   control: string | null;
   iclPositions: [number, number] | null;
 }
 
+/** A value at places in training, in tokens where these are known, and in steps. */
 export interface Curve {
-  x: Values;
+  tokens: Values | undefined;
+  steps: Values;
   y: Values;
 }
 
@@ -25,14 +33,11 @@ const hasData = (values: Values | undefined): values is Values => values?.some(N
 
 /** One run. A head is one number here, counted through the layers: layer index × heads + head index. */
 export class History {
+  readonly arrays: ReadonlyMap<string, Values>;
   readonly steps: Values;
-  readonly elapsed: Values;
+  readonly tokens: Values | undefined;
   readonly nHeads: number;
-  readonly prefix: Values | undefined;
-  readonly copying: Values | undefined;
-  private readonly arrays: Map<string, Values>;
-  private readonly pattern: Values | undefined;
-  private readonly packedSize: number;
+  private readonly extents = new Map<string, [number, number] | null>();
 
   constructor(
     readonly header: Header,
@@ -40,25 +45,57 @@ export class History {
   ) {
     this.arrays = readArrays(header.arrays, data);
     this.steps = this.arrays.get("step")!;
-    this.elapsed = this.arrays.get("elapsed")!;
+    this.tokens = header.elapsed === "tokens" ? this.arrays.get("elapsed")! : undefined;
     this.nHeads = header.layers.length * header.heads.length;
-    this.prefix = this.withData("prefix_matching");
-    this.copying = this.withData("copying");
-    this.pattern = this.withData("pattern");
-    this.packedSize = header.arrays.find((entry) => entry.name === "pattern")?.shape.at(-1) ?? 0;
   }
 
   get nSteps(): number {
     return this.steps.length;
   }
 
-  get hasPatterns(): boolean {
-    return this.pattern !== undefined && this.nHeads > 0;
+  get scores(): string[] {
+    return this.header.scores.map(({ name }) => name);
   }
 
-  curve(x: string, y: string): Curve | undefined {
-    const [xs, ys] = [this.arrays.get(x), this.withData(y)];
-    return xs && ys ? { x: xs, y: ys } : undefined;
+  /** A score at every checkpoint, head by head. */
+  score(name: string): Values | undefined {
+    return this.arrays.get(name);
+  }
+
+  scoreAt(name: string, index: number, head: number): number {
+    return this.arrays.get(name)?.[index * this.nHeads + head] ?? NaN;
+  }
+
+  /** From the smallest to the largest value of an array, at any checkpoint. */
+  extent(name: string): [number, number] | null {
+    if (!this.extents.has(name)) this.extents.set(name, extent(this.arrays.get(name) ?? []));
+    return this.extents.get(name)!;
+  }
+
+  curve(name: string): Curve | undefined {
+    return this.curveOf(this.tokens, this.steps, name);
+  }
+
+  get control(): (name: string) => Curve | undefined {
+    const [elapsed, steps] = [this.arrays.get("control_elapsed"), this.arrays.get("control_step")];
+    return (name) => (steps ? this.curveOf(elapsed, steps, `control_${name}`) : undefined);
+  }
+
+  /** The loss that training logged between the checkpoints; its steps follow from the checkpoints'. */
+  get log(): Curve | undefined {
+    const elapsed = this.arrays.get("log_elapsed");
+    if (!elapsed || !this.tokens) return undefined;
+    return this.curveOf(elapsed, Float64Array.from(elapsed, (tokens) => this.stepAt(tokens)), "training_loss");
+  }
+
+  /** The step at which so many tokens had been seen, on a straight line between the checkpoints. */
+  stepAt(tokens: number): number {
+    const [seen, { steps, nSteps }] = [this.tokens!, this];
+    if (nSteps === 1) return tokens === seen[0] ? steps[0]! : NaN;
+    let right = 1;
+    while (right < nSteps - 1 && seen[right]! < tokens) right++;
+    const [from, to] = [seen[right - 1]!, seen[right]!];
+    return steps[right - 1]! + ((steps[right]! - steps[right - 1]!) * (tokens - from)) / (to - from);
   }
 
   headName(head: number): string {
@@ -70,15 +107,13 @@ export class History {
     return Math.floor(head / this.header.heads.length);
   }
 
-  /** Attention of one query position to keys 0 … query, 0 … 255. */
-  attention(index: number, head: number, text: number, query: number): Values | undefined {
-    const block = ((index * this.nHeads + head) * this.header.texts.length + text) * this.packedSize;
-    const start = block + (query * (query + 1)) / 2;
-    return this.pattern?.subarray(start, start + query + 1);
+  /** The query that a text is first read from: its last token. */
+  lastQuery(text: number): number {
+    return Math.max((this.header.tokens[text]?.length ?? 1) - 1, 0);
   }
 
-  private withData(name: string): Values | undefined {
-    const values = this.arrays.get(name);
-    return hasData(values) ? values : undefined;
+  private curveOf(tokens: Values | undefined, steps: Values, name: string): Curve | undefined {
+    const y = this.arrays.get(name);
+    return hasData(y) ? { tokens, steps, y } : undefined;
   }
 }

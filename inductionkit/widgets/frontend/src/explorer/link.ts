@@ -1,32 +1,29 @@
 import type { Model } from "../common/model";
 import type { History } from "./history";
-import type { Field, Store } from "./state";
-import { lastQuery } from "./toolbar";
+import type { Field, State, Store } from "./state";
 
 const STEP_INTERVAL_MS = 60;
+const TRAITS = { index: "step", head: "head", heads: "heads", text: "text" } as const;
+type Linked = keyof typeof TRAITS;
+const LINKED = Object.keys(TRAITS) as Linked[];
 
-/** Keep the model's `step`, `head` and `text` and the store's state the same. Returns a stop. */
+/** Keep the model's traits and the store's state the same. Returns a stop. */
 export function linkModel(model: Model, history: History, store: Store): () => void {
-  const { header } = history;
   let timer: ReturnType<typeof setTimeout> | undefined;
   let sent = 0;
-  const pending = new Set<Field>();
+  const pending = new Set<Linked>();
 
   const toModel = (): void => {
-    const { index, head, text } = store.state;
-    const [layer, inLayer] = [Math.floor(head / header.heads.length), head % header.heads.length];
-    if (pending.has("index")) model.set("step", history.steps[index]);
-    if (pending.has("head")) model.set("head", [header.layers[layer], header.heads[inLayer]]);
-    if (pending.has("text")) model.set("text", header.texts[text]);
+    for (const field of pending) model.set(TRAITS[field], traitOf(field, store.state, history));
     pending.clear();
     sent = performance.now();
     model.save_changes();
   };
   // While the slider moves, the kernel hears of its place now and then, and of the last one in any case.
-  store.subscribe((changed) => {
-    const state = fromModel(model, history);
-    for (const field of ["index", "head", "text"] as const) {
-      if (changed.has(field) && store.state[field] !== state[field]) pending.add(field);
+  store.subscribe((changed: ReadonlySet<Field>) => {
+    for (const field of LINKED) {
+      const differs = changed.has(field) && !alike(traitOf(field, store.state, history), model.get(TRAITS[field]));
+      if (differs) pending.add(field);
     }
     if (!pending.size) return;
     clearTimeout(timer);
@@ -36,11 +33,11 @@ export function linkModel(model: Model, history: History, store: Store): () => v
 
   const toStore = (): void => {
     const state = fromModel(model, history);
-    for (const field of pending) delete state[field as keyof typeof state];
+    for (const field of pending) delete state[field];
     const moved = state.text !== undefined && state.text !== store.state.text;
-    store.set(moved ? { ...state, key: null, query: lastQuery({ history }, state.text!) } : state);
+    store.set(moved ? { ...state, key: null, query: history.lastQuery(state.text!) } : state);
   };
-  const events = ["change:step", "change:head", "change:text"];
+  const events = Object.values(TRAITS).map((trait) => `change:${trait}`);
   for (const event of events) model.on(event, toStore);
   return () => {
     clearTimeout(timer);
@@ -48,13 +45,36 @@ export function linkModel(model: Model, history: History, store: Store): () => v
   };
 }
 
-/** The state that the model's traits stand for. */
-export function fromModel(model: Model, history: History): Partial<Record<"index" | "head" | "text", number>> {
+/** The state that the model's traits stand for; what this history does not have is left out. */
+export function fromModel(model: Model, history: History): Partial<Pick<State, Linked>> {
   const { layers, heads, texts } = history.header;
-  const [layer, head] = (model.get("head") as [number, number] | null) ?? [layers[0], heads[0]];
-  return {
-    index: Math.max(history.steps.indexOf(model.get("step") as number), 0),
-    head: Math.max(layers.indexOf(layer!) * heads.length + heads.indexOf(head!), 0),
-    text: Math.max(texts.indexOf(model.get("text") as string), 0),
+  const numberOf = ([layer, head]: [number, number]): number => {
+    const [row, column] = [layers.indexOf(layer), heads.indexOf(head)];
+    return row < 0 || column < 0 ? -1 : row * heads.length + column;
   };
+  const [head, chosen] = [model.get("head"), model.get("heads")] as [[number, number] | null, [number, number][] | null];
+  const found = {
+    index: history.steps.indexOf(model.get("step") as number),
+    head: head ? numberOf(head) : -1,
+    text: texts.indexOf(model.get("text") as string),
+  };
+  const state: Partial<Pick<State, Linked>> = { heads: (chosen ?? []).map(numberOf).filter((number) => number >= 0) };
+  for (const field of ["index", "head", "text"] as const) if (found[field] >= 0) state[field] = found[field];
+  return state;
+}
+
+function traitOf(field: Linked, state: State, { steps, header }: History): unknown {
+  const pair = (head: number): [number | undefined, number | undefined] => [
+    header.layers[Math.floor(head / header.heads.length)],
+    header.heads[head % header.heads.length],
+  ];
+  if (field === "index") return steps[state.index];
+  if (field === "head") return header.layers.length ? pair(state.head) : null;
+  if (field === "heads") return state.heads.map(pair);
+  return header.texts[state.text] ?? null;
+}
+
+/** Whether two values of a trait are the same; they are plain JSON. */
+function alike(one: unknown, other: unknown): boolean {
+  return JSON.stringify(one) === JSON.stringify(other);
 }

@@ -1,180 +1,154 @@
-import { html, setAll, svg } from "../common/dom";
-import { decimal, shortened, visible } from "../common/format";
-import type { Field } from "./state";
-import { TokenStrip } from "./strip";
-import { attentionColours, type Theme } from "../common/theme";
+import { ColourScale, inkOn } from "../common/colours";
+import { Segments } from "../common/controls";
+import { html, setAll } from "../common/dom";
+import { decimal } from "../common/format";
 import { Panel } from "../common/panel";
+import { ScaleBar } from "../common/scale_bar";
+import { attentionColours, themeOf } from "../common/theme";
+import { extent } from "../common/arrays";
+import { row, type Pattern } from "./films";
+import { type Cell, Matrix, strongestKey } from "./matrix";
+import type { Field } from "./state";
+import { TokenRow, tokenBox, type Look } from "./tokens";
 import type { Context, View } from "./view";
 
-const MARGIN = { top: 22, right: 2, bottom: 2, left: 42 };
-/** Kept free of ticks for the names of the axes, at their ends. */
-const [NAME_WIDTH, NAME_HEIGHT] = [46, 18];
-const MAX_SIDE = 300;
 /** Narrower than this, the tokens stand below the pattern instead of beside it. */
-const BESIDE = 470;
-const COLUMN_GAP = 20;
-const MOVES: Record<string, [number, number]> = {
-  ArrowUp: [-1, 0],
-  ArrowDown: [1, 0],
-  ArrowLeft: [0, -1],
-  ArrowRight: [0, 1],
+const BESIDE = 640;
+const [COLUMN_GAP, SHARE] = [20, 0.6];
+const FIELDS: Field[] = ["index", "head", "text", "query", "key"];
+const WHY = {
+  asked: "asking the kernel …",
+  absent: "this head's pattern was not saved with this page, and no kernel answers",
+  none: "no data at this checkpoint",
 };
 
 /** Attention of the chosen head on the chosen text: query by key, and the text itself. */
 export class PatternView implements View {
   readonly panel = new Panel("pattern", "Attention pattern", "");
   private readonly layout = html("div", { class: "ik-pattern" });
-  private readonly canvas = html("canvas", { class: "ik-canvas" });
-  private readonly overlay = svg("svg", { class: "ik-overlay", tabindex: 0, role: "application" });
-  private readonly ticks = svg("g", { class: "ik-axis" }, this.overlay);
-  private readonly row = svg("rect", { class: "ik-row" }, this.overlay);
-  private readonly cell = svg("rect", { class: "ik-cell" }, this.overlay);
-  private readonly missing = html("p", { class: "ik-missing" }, "no data at this checkpoint");
   private readonly readout = html("p", { class: "ik-readout" });
-  private readonly strip: TokenStrip;
-  private readonly small = document.createElement("canvas");
+  private readonly matrix: Matrix;
+  private readonly strip: TokenRow;
+  private readonly shade: Segments<"attention" | "OV lift">;
+  private readonly lifts = new ScaleBar();
+  private shading: "attention" | "OV lift" = "attention";
   private colours = attentionColours("light");
-  private side = MAX_SIDE;
 
   constructor(private readonly context: Context) {
-    const { store, alert } = context;
-    this.strip = new TokenStrip(context);
-    const plot = html("div", { class: "ik-matrix" }, this.canvas, this.overlay, this.missing);
-    const beside = html("div", { class: "ik-beside" }, this.readout, this.strip.element);
-    this.layout.append(html("div", {}, plot, scaleBar()), beside);
+    const { store, alert, films } = context;
+    this.matrix = new Matrix((cell) => store.set(cell));
+    this.strip = new TokenRow(alert, "Tokens of the text, shaded by what the head does with each", (position) => {
+      if (position !== null) store.set({ query: position, key: null });
+    });
+    this.shade = new Segments("Shade tokens by", ["attention", "OV lift"], alert.guard((shading) => {
+      this.shading = shading;
+      this.refresh();
+    }));
+    const tools = html("div", { class: "ik-strip-tools" }, this.shade.element, this.lifts.element);
+    tools.hidden = !films.anyLift;
+    const beside = html("div", { class: "ik-beside" }, this.readout, tools, this.strip.element);
+    this.layout.append(html("div", {}, this.matrix.element, scaleBar()), beside);
     this.panel.body.append(this.layout);
-    setAll(this.overlay, {
-      "aria-label": "Attention pattern, query by key. Arrow keys move the query and the key that are read out.",
-      "aria-roledescription": "heat map",
-    });
-    const point = alert.guard((event: PointerEvent) => {
-      const at = this.at(event);
-      store.set(at ?? { key: null });
-    });
-    this.overlay.addEventListener("pointermove", point);
-    this.overlay.addEventListener("pointerdown", point);
-    this.overlay.addEventListener("pointerleave", () => store.set({ key: null }));
-    this.overlay.addEventListener("keydown", alert.guard((event: KeyboardEvent) => this.moveByKey(event)));
-  }
-
-  private get nTokens(): number {
-    return this.context.history.header.tokens[this.context.store.state.text]?.length ?? 0;
+    const { overlay } = this.matrix;
+    const help = "Arrow keys move the query and the key that are read out.";
+    setAll(overlay, { "aria-label": `Attention pattern, query by key. ${help}` });
+    const point = alert.guard((event: PointerEvent) => store.set(this.matrix.cellAt(event) ?? { key: null }));
+    overlay.addEventListener("pointermove", point);
+    overlay.addEventListener("pointerdown", point);
+    overlay.addEventListener("pointerleave", () => store.set({ key: null }));
+    overlay.addEventListener("keydown", alert.guard((event: KeyboardEvent) => this.matrix.moveByKey(event, store.state)));
   }
 
   draw(width: number): void {
     const beside = width >= BESIDE;
     this.layout.classList.toggle("is-beside", beside);
-    const room = (beside ? (width - COLUMN_GAP) * 0.54 : width) - MARGIN.left - MARGIN.right;
-    this.side = Math.max(Math.min(room, MAX_SIDE), 60);
-    this.layout.style.setProperty("--ik-side", `${this.side + MARGIN.left + MARGIN.right}px`);
-    this.colours = attentionColours((this.context.root.dataset.theme ?? "light") as Theme);
-    setAll(this.overlay, { width: this.side + MARGIN.left + MARGIN.right, height: this.side + MARGIN.top + MARGIN.bottom });
-    this.canvas.style.cssText = `left:${MARGIN.left}px;top:${MARGIN.top}px;width:${this.side}px;height:${this.side}px`;
+    const side = this.matrix.resize(beside ? (width - COLUMN_GAP) * SHARE : width);
+    this.layout.style.setProperty("--ik-side", `${side}px`);
+    this.colours = attentionColours(themeOf(this.context.root));
     this.paintScaleBar();
-    this.drawTicks();
-    this.paint();
-    this.strip.draw(this.colours);
-    this.point();
+    this.write();
+    this.refresh();
   }
 
   update(changed: ReadonlySet<Field>): void {
-    if (changed.has("text")) this.drawTicks();
-    if (changed.has("index") || changed.has("head") || changed.has("text")) this.paint();
-    this.strip.update(changed, this.colours);
-    if (["index", "head", "text", "query", "key"].some((field) => changed.has(field as Field))) this.point();
+    if (changed.has("text")) this.write();
+    if (changed.has("index") || changed.has("head") || changed.has("text")) this.refresh();
+    else if (FIELDS.some((field) => changed.has(field))) this.point();
   }
 
-  /** One pixel per cell, then scaled without smoothing. */
-  private paint(): void {
+  /** Draw the pattern, which may just have arrived. */
+  refresh(): void {
     const { history, store } = this.context;
     const { index, head, text } = store.state;
-    const n = this.nTokens;
-    const first = n ? history.attention(index, head, text, 0) : undefined;
-    // The first token can attend to itself alone; a scan that left it at 0 wrote no pattern here.
-    this.missing.hidden = Boolean(first?.[0]);
-    setAll(this.overlay, { "data-shown": `${index}/${head}/${text}` });
-    this.small.width = this.small.height = Math.max(n, 1);
-    const image = new ImageData(this.small.width, this.small.height);
-    for (let query = 0; query < n && first?.[0]; query++) {
-      const weights = history.attention(index, head, text, query)!;
-      for (let key = 0; key <= query; key++) {
-        const [to, from] = [4 * (query * n + key), 3 * weights[key]!];
-        for (let channel = 0; channel < 3; channel++) image.data[to + channel] = this.colours[from + channel]!;
-        image.data[to + 3] = 255;
-      }
-    }
-    this.small.getContext("2d")!.putImageData(image, 0, 0);
-    const pixels = Math.round(this.side * devicePixelRatio);
-    if (this.canvas.width !== pixels) this.canvas.width = this.canvas.height = pixels;
-    const draw = this.canvas.getContext("2d")!;
-    draw.imageSmoothingEnabled = false;
-    draw.clearRect(0, 0, pixels, pixels);
-    draw.drawImage(this.small, 0, 0, pixels, pixels);
+    const got = this.pattern();
+    this.matrix.paint(typeof got === "string" ? null : got, this.colours, typeof got === "string" ? WHY[got] : "");
+    const shown = got === "asked" || got === "absent" ? got : `${index}/${head}/${text}`;
+    setAll(this.matrix.overlay, { "data-shown": shown });
     this.panel.value.textContent = `head ${history.headName(head)}`;
     this.panel.element.dataset.head = history.headName(head);
+    this.point();
   }
 
-  private drawTicks(): void {
-    const n = this.nTokens;
-    this.ticks.replaceChildren();
-    const step = n <= 12 ? 2 : n <= 32 ? 8 : n <= 96 ? 16 : n <= 320 ? 64 : 128;
-    const size = this.side / Math.max(n, 1);
-    for (let position = 0; position < n; position += step) {
-      const at = (position + 0.5) * size;
-      if (at < this.side - NAME_WIDTH) {
-        const tick = svg("text", { x: MARGIN.left + at, y: MARGIN.top - 5, "text-anchor": "middle" }, this.ticks);
-        tick.textContent = String(position);
-      }
-      if (at < this.side - NAME_HEIGHT) {
-        const place = { x: MARGIN.left - 5, y: MARGIN.top + at, dy: "0.35em", "text-anchor": "end" };
-        svg("text", place, this.ticks).textContent = String(position);
-      }
-    }
-    const key = svg("text", { x: MARGIN.left + this.side, y: MARGIN.top - 5, class: "ik-name", "text-anchor": "end" });
-    key.textContent = "key →";
-    const query = svg("text", { x: MARGIN.left - 5, y: MARGIN.top + this.side - 3, class: "ik-name", "text-anchor": "end" });
-    query.textContent = "query";
-    this.ticks.append(key, query);
-  }
-
-  /** Mark the query's row and the key's cell, and say what is there. */
-  private point(): void {
+  private get tokens(): readonly string[] {
     const { history, store } = this.context;
-    const { index, head, text, query, key } = store.state;
-    const tokens = history.header.tokens[text] ?? [];
-    const size = this.side / Math.max(tokens.length, 1);
-    const weights = tokens.length ? history.attention(index, head, text, query) : undefined;
-    const [top, left] = [MARGIN.top + query * size, MARGIN.left];
-    setAll(this.row, { x: left, y: top, width: (query + 1) * size, height: Math.max(size, 1) });
-    this.cell.style.display = key === null ? "none" : "";
-    setAll(this.cell, { x: left + (key ?? 0) * size, y: top, width: Math.max(size, 2), height: Math.max(size, 2) });
-    if (!weights) return this.readout.replaceChildren("no data");
-    const shown = key ?? weights.indexOf(Math.max(...weights));
-    const value = weights[shown]! * history.header.patternScale;
+    return history.header.tokens[store.state.text] ?? [];
+  }
+
+  private write(): void {
+    this.matrix.write(this.tokens);
+    this.strip.write(this.tokens);
+  }
+
+  private pattern(): Pattern | "asked" | "absent" | "none" {
+    const { store, films } = this.context;
+    const { index, head, text } = store.state;
+    const got = films.get(index, head, text);
+    // The first token can attend to itself alone; a scan that left it at 0 wrote no pattern here.
+    return typeof got !== "string" && !(this.tokens.length && got.attention[0]) ? "none" : got;
+  }
+
+  /** Mark the query's row and the key's cell, say what is there, and shade the text. */
+  private point(): void {
+    const { query, key } = this.context.store.state;
+    this.matrix.mark({ query, key });
+    const got = this.pattern();
+    const known = typeof got === "string" || query >= this.tokens.length ? null : got;
+    this.readOut(known, { query, key });
+    this.shadeTokens(known, { query, key });
+  }
+
+  private readOut(pattern: Pattern | null, { query, key }: Cell): void {
+    if (!pattern) return this.readout.replaceChildren("no data");
+    const shown = key ?? strongestKey(pattern, query);
+    const value = row(pattern, query)[shown]! * this.context.history.header.patternScale;
+    const lift = pattern.lift?.[shown];
+    const lifted = html("small", { class: "ik-lift" }, `OV logit lift ${decimal(lift)} nats`);
     this.readout.replaceChildren(
-      tokenBox(tokens[query]!, `query ${query}`),
+      tokenBox(this.tokens[query]!, `query ${query}`),
       html("span", { class: "ik-arrow" }, key === null ? "most to" : "→"),
-      tokenBox(tokens[shown]!, `key ${shown}`),
-      html("span", { class: "ik-number" }, decimal(value)),
+      tokenBox(this.tokens[shown]!, `key ${shown}`),
+      html("span", { class: "ik-number" }, decimal(value), ...(lift === undefined ? [] : [lifted])),
     );
   }
 
-  private at(event: PointerEvent): { query: number; key: number } | null {
-    const box = this.overlay.getBoundingClientRect();
-    const cell = (place: number): number => Math.floor((place / this.side) * this.nTokens);
-    const key = cell(event.clientX - box.left - MARGIN.left);
-    const query = cell(event.clientY - box.top - MARGIN.top);
-    return key >= 0 && key <= query && query < this.nTokens ? { query, key } : null;
-  }
-
-  private moveByKey(event: KeyboardEvent): void {
-    const move = MOVES[event.key];
-    if (!move) return;
-    event.preventDefault();
-    const { query, key } = this.context.store.state;
-    const nextQuery = Math.min(Math.max(query + move[0], 0), this.nTokens - 1);
-    const nextKey = Math.min(Math.max((key ?? nextQuery) + move[1], 0), nextQuery);
-    this.context.store.set({ query: nextQuery, key: nextKey });
+  private shadeTokens(pattern: Pattern | null, { query, key }: Cell): void {
+    const { root } = this.context;
+    this.shade.show(this.shading);
+    const weights = pattern && row(pattern, query);
+    const lift = this.shading === "OV lift" ? pattern?.lift : undefined;
+    const scale = ColourScale.over(themeOf(root), extent(lift ?? []));
+    this.lifts.element.hidden = !lift;
+    if (lift) this.lifts.show("nats", scale, (value) => decimal(value, 1));
+    this.strip.shade((position): Look => {
+      const later = position > query && !lift;
+      const marks = [position === query && "is-query", position === key && "is-key", later && "is-later"].filter(Boolean).join(" ");
+      if (lift && Number.isFinite(lift[position])) {
+        return { ground: scale.css(lift[position]!), ink: scale.ink(lift[position]!), marks };
+      }
+      if (!weights || position > query) return { ground: "", ink: "", marks };
+      const colour = [...this.colours.subarray(3 * weights[position]!, 3 * weights[position]! + 3)];
+      return { ground: `rgb(${colour.join(" ")})`, ink: inkOn(colour), marks };
+    });
   }
 
   private paintScaleBar(): void {
@@ -185,11 +159,6 @@ export class PatternView implements View {
     });
     bar.style.background = `linear-gradient(to right, ${stops.join(", ")})`;
   }
-}
-
-function tokenBox(token: string, title: string): HTMLElement {
-  const shown = visible(token);
-  return html("span", { class: "ik-token-named" }, html("small", {}, title), html("code", { title: shown }, shortened(shown)));
 }
 
 /** What the colours stand for; the colours follow the square root of attention. */

@@ -1,136 +1,193 @@
 import { scaleLinear } from "d3-scale";
 import { html, setAll, svg } from "../common/dom";
-import { decimal } from "../common/format";
 import { Panel } from "../common/panel";
+import { path } from "../common/path";
+import { layerColour, themeOf } from "../common/theme";
+import { HeadList } from "./head_list";
 import { TrainingFrame } from "./over_training";
-import type { Values } from "../common/arrays";
+import { scoreChoice, scoreText } from "./scores";
+import { findHeads } from "./search";
 import type { Field } from "./state";
-import type { Context, View } from "./view";
+import { type Context, sharedExtent, type View, words } from "./view";
 
 const HEIGHT = 196;
 const BLEED = 7;
 const REACH = 9;
+const NAME_HEIGHT = 12;
 /** With more layers than this, the legend is a ramp. */
 const MANY_LAYERS = 6;
+/** How strongly a line is drawn: found, and not found by a search. Many lines are thinner and fainter. */
+const [FOUND, FEW, FAINT] = [0.5, 64, 0.08];
+const FIELDS: Field[] = ["score", "search", "heads"];
 
-/** Prefix matching of every head over training. */
+/** Any score of every head over training. */
 export class TrajectoryView implements View {
-  readonly panel = new Panel("trajectories", "Prefix matching", "each head");
+  readonly panel = new Panel("trajectories", "Heads over training", "");
   private readonly frame: HeadFrame;
-  private readonly lines: SVGPathElement[] = [];
+  private readonly list: HeadList;
+  private readonly choice: ReturnType<typeof scoreChoice>;
+  private readonly zero: SVGLineElement;
   private readonly hover: SVGPathElement;
   private readonly chosen: SVGPathElement;
   private readonly current: SVGCircleElement;
-  private readonly chosenName: SVGTextElement;
-  private readonly hoverName: SVGTextElement;
+  private readonly names: SVGGElement;
   private readonly y = scaleLinear();
+  private places = new Float32Array();
 
-  constructor(
-    private readonly context: Context,
-    private readonly prefix: Values,
-  ) {
+  constructor(private readonly context: Context) {
     const { history, store, alert } = context;
-    this.frame = new HeadFrame(context, this.panel.body, "Prefix matching of each head over training", HEIGHT, true, BLEED);
+    this.choice = scoreChoice(context, "Score", "score");
+    this.panel.legend.append(this.choice.element);
+    this.frame = new HeadFrame(context, this.panel.body, "A score of each head over training", HEIGHT, true, BLEED);
     this.frame.headAt = (x, y) => this.headAt(x, y);
-    const group = svg("g", { class: "ik-heads" }, this.frame.plot);
-    for (let head = 0; head < history.nHeads; head++) {
-      this.lines.push(svg("path", { class: "ik-head-line", "data-head": history.headName(head) }, group));
-      this.lines[head]!.style.stroke = `var(--ik-layer-${history.layerIndex(head)})`;
-    }
+    this.zero = svg("line", { class: "ik-zero" }, this.frame.plot);
     this.hover = svg("path", { class: "ik-head-hover" }, this.frame.plot);
     this.chosen = svg("path", { class: "ik-head-chosen" }, this.frame.plot);
     this.current = svg("circle", { class: "ik-current", r: 4.5 }, this.frame.plot);
-    this.hoverName = svg("text", { class: "ik-head-name", x: 6, dy: "0.35em" }, this.frame.front);
-    this.chosenName = svg("text", { class: "ik-head-name ik-strong", x: 6, dy: "0.35em" }, this.frame.front);
-    for (const [index, layer] of history.header.layers.entries()) {
-      this.panel.addLegend("layer", `layer ${layer}`, `var(--ik-layer-${index})`);
-    }
-    const leave = (): void => store.set({ hover: null });
+    this.names = svg("g", {}, this.frame.front);
+    const { layers } = history.header;
+    if (layers.length > MANY_LAYERS) this.panel.legend.append(this.ramp());
+    else layers.forEach((layer, index) => this.panel.addLegend("layer", `layer ${layer}`, `var(--ik-layer-${index})`));
     this.frame.svg.addEventListener("pointermove", alert.guard((event: PointerEvent) => {
       store.set({ hover: event.buttons ? null : this.headAt(...this.frame.place(event)) });
     }));
-    this.frame.svg.addEventListener("pointerleave", leave);
-    if (history.header.layers.length > MANY_LAYERS) this.panel.legend.replaceChildren(this.ramp());
+    this.frame.svg.addEventListener("pointerleave", () => store.set({ hover: null }));
+    this.list = new HeadList(context);
+    this.panel.body.append(this.list.element);
   }
 
   draw(width: number): void {
+    const { runs, store, axis } = this.context;
     this.frame.resize(width);
-    const top = [...this.prefix].reduce((most, value) => (value > most && value < Infinity ? value : most), 0.1);
-    this.y.domain([0, top]).nice(5).range([this.frame.height, 0]);
+    const [low, high] = sharedExtent(runs, store.state.score) ?? [0, 1];
+    this.y.domain([Math.min(low, 0), Math.max(high, 0.1)]).nice(5).range([this.frame.height, 0]);
     this.frame.drawAxes(this.y, 5);
-    const { history } = this.context;
-    for (const [head, path] of this.lines.entries()) {
-      path.setAttribute("d", this.frame.pathOf(history.elapsed, (index) => this.score(index, head), this.y));
-    }
+    axis.resize(this.frame.width);
+    this.places = Float32Array.from(axis.elapsed, (value) => axis.xInside(value));
+    setAll(this.zero, { x1: 0, x2: this.frame.width, y1: this.y(0), y2: this.y(0) });
+    this.zero.style.display = low < 0 ? "" : "none";
+    this.choice.show();
+    this.panel.element.setAttribute("aria-label", `${words(store.state.score)} of each head over training`);
+    this.paint();
     this.choose();
-    this.point();
+    this.list.update();
   }
 
   update(changed: ReadonlySet<Field>): void {
-    if (changed.has("head")) this.choose();
+    if (changed.has("score")) this.draw(this.frame.svg.clientWidth);
+    else if (FIELDS.some((field) => changed.has(field))) this.paint();
+    if (changed.has("head") || changed.has("heads") || changed.has("hover")) this.choose();
     if (changed.has("index")) this.move();
-    if (changed.has("hover")) this.point();
+    this.list.update(changed);
   }
 
-  private score(index: number, head: number): number {
-    return this.prefix[index * this.context.history.nHeads + head]!;
+  /** Every head's line on the canvas, those that a search does not find faint, the highlighted ones last and thick. */
+  private paint(): void {
+    const { history, store, root } = this.context;
+    const { search, heads } = store.state;
+    const [found, theme] = [findHeads(history, search), themeOf(root)];
+    const draw = this.frame.beginLayer();
+    const many = (found?.size ?? history.nHeads) > FEW;
+    draw.lineJoin = "round";
+    const line = (head: number): void => {
+      draw.strokeStyle = layerColour(theme, history.layerIndex(head), history.header.layers.length);
+      draw.beginPath();
+      let pen = false;
+      for (let index = 0; index < history.nSteps; index++) {
+        const [x, y] = [this.places[index]!, this.yAt(index, head)];
+        const known = Number.isFinite(x) && Number.isFinite(y);
+        if (known && pen) draw.lineTo(x, y);
+        else if (known) draw.moveTo(x, y);
+        pen = known;
+      }
+      draw.stroke();
+    };
+    for (let head = 0; head < history.nHeads; head++) {
+      draw.lineWidth = many ? 1 : 1.5;
+      draw.globalAlpha = found && !found.has(head) ? FAINT : many ? FOUND / 1.6 : FOUND;
+      line(head);
+    }
+    [draw.lineWidth, draw.globalAlpha] = [2.25, 0.9];
+    for (const head of heads) line(head);
+    draw.globalAlpha = 1;
+  }
+
+  private yAt(index: number, head: number): number {
+    const { history, store } = this.context;
+    return this.y(history.scoreAt(store.state.score, index, head));
   }
 
   private choose(): void {
     const { history, store } = this.context;
-    const { head } = store.state;
-    this.copyLine(head, this.chosen, this.chosenName);
+    const { head, heads, hover } = store.state;
+    this.copyLine(head, this.chosen);
+    this.hover.style.display = hover === null || hover === head ? "none" : "";
+    if (hover !== null) this.copyLine(hover, this.hover);
     this.current.style.fill = `var(--ik-layer-${history.layerIndex(head)})`;
     this.panel.element.dataset.head = history.headName(head);
-    this.move();
-  }
-
-  private point(): void {
-    const { hover, head } = this.context.store.state;
-    const shown = hover !== null && hover !== head;
-    for (const element of [this.hover, this.hoverName]) element.style.display = shown ? "" : "none";
-    if (shown) this.copyLine(hover, this.hover, this.hoverName);
-    this.chosenName.style.opacity = shown ? "0.25" : "";
     this.frame.svg.style.cursor = hover === null ? "" : "pointer";
+    this.nameEnds([...new Set([head, ...(hover === null ? [] : [hover]), ...heads])]);
+    this.move();
   }
 
   private move(): void {
     this.frame.moveMarker();
     const { axis, history, store } = this.context;
-    axis.resize(this.frame.width);
-    const { index, head } = store.state;
-    const score = this.score(index, head);
-    this.current.style.display = Number.isFinite(score) ? "" : "none";
-    if (Number.isFinite(score)) setAll(this.current, { cx: axis.x(history.elapsed[index]!), cy: this.y(score) });
-    this.panel.value.textContent = `head ${history.headName(head)}: ${decimal(score)}`;
+    const { index, head, hover, score } = store.state;
+    const y = this.yAt(index, head);
+    this.current.style.display = Number.isFinite(y) ? "" : "none";
+    if (Number.isFinite(y)) setAll(this.current, { cx: axis.x(axis.elapsed[index]!), cy: y });
+    const shown = hover ?? head;
+    this.panel.value.textContent = `head ${history.headName(shown)}: ${scoreText(this.context, score, history.scoreAt(score, index, shown))}`;
   }
 
-  /** Show `head` again on top, with its name at the end of its line. */
-  private copyLine(head: number, path: SVGPathElement, name: SVGTextElement): void {
+  /** Show `head` again on top. */
+  private copyLine(head: number, line: SVGPathElement): void {
+    const places = Array.from(this.places, (x, index): [number, number] | null => {
+      const y = this.yAt(index, head);
+      return Number.isFinite(x) && Number.isFinite(y) ? [x, y] : null;
+    });
+    line.setAttribute("d", path(places));
+    line.style.stroke = `var(--ik-layer-${this.context.history.layerIndex(head)})`;
+  }
+
+  /** Names at the ends of lines, moved apart where they would lie on each other; the first, the chosen head's, is bold. */
+  private nameEnds(heads: number[]): void {
     const { history } = this.context;
-    const colour = `var(--ik-layer-${history.layerIndex(head)})`;
-    path.setAttribute("d", this.lines[head]!.getAttribute("d") ?? "");
-    path.style.stroke = colour;
-    name.style.fill = colour;
-    let last = history.nSteps - 1;
-    while (last > 0 && !Number.isFinite(this.score(last, head))) last--;
-    const end = this.score(last, head);
-    name.textContent = Number.isFinite(end) ? history.headName(head) : "";
-    if (Number.isFinite(end)) setAll(name, { x: this.frame.width + 8, y: this.y(end) });
+    const ends = heads.flatMap((head) => {
+      let last = history.nSteps - 1;
+      while (last > 0 && !Number.isFinite(this.yAt(last, head))) last--;
+      const y = this.yAt(last, head);
+      return Number.isFinite(y) ? [{ head, y }] : [];
+    });
+    ends.sort((one, other) => one.y - other.y);
+    this.names.replaceChildren();
+    let free = -Infinity;
+    for (const { head, y } of ends) {
+      const at = Math.max(y, free);
+      free = at + NAME_HEIGHT;
+      if (at > this.frame.height + NAME_HEIGHT) break;
+      const kind = head === heads[0] ? "ik-head-name ik-strong" : "ik-head-name";
+      const name = svg("text", { class: kind, x: this.frame.width + 8, y: at, dy: "0.35em" }, this.names);
+      name.style.fill = `var(--ik-layer-${history.layerIndex(head)})`;
+      name.textContent = history.headName(head);
+    }
   }
 
-  /** The head whose line passes nearest to a place, within reach. */
+  /** The head whose line passes nearest to a place, within reach; only those that a search finds. */
   private headAt(x: number, y: number): number | null {
-    const { axis, history } = this.context;
+    const { axis, history, store } = this.context;
     axis.resize(this.frame.width);
+    const found = findHeads(history, store.state.search);
     let right = 0;
-    while (right < history.nSteps - 1 && axis.x(history.elapsed[right]!) < x) right++;
+    while (right < history.nSteps - 1 && this.places[right]! < x) right++;
     const left = Math.max(right - 1, 0);
-    const [from, to] = [axis.x(history.elapsed[left]!), axis.x(history.elapsed[right]!)];
+    const [from, to] = [this.places[left]!, this.places[right]!];
     const share = to > from ? Math.min(Math.max((x - from) / (to - from), 0), 1) : 0;
     let [best, distance] = [null as number | null, REACH];
     for (let head = 0; head < history.nHeads; head++) {
-      const [before, after] = [this.y(this.score(left, head)), this.y(this.score(right, head))];
+      if (found && !found.has(head)) continue;
+      const [before, after] = [this.yAt(left, head), this.yAt(right, head)];
       const away = Math.abs(before + (after - before) * share - y);
       if (away < distance) [best, distance] = [head, away];
     }
@@ -149,19 +206,20 @@ export class TrajectoryView implements View {
   }
 }
 
-/** A training frame where a press on a head's line chooses the head. */
+/** A training frame where a press on a head's line chooses the head, and with shift highlights it. */
 class HeadFrame extends TrainingFrame {
   headAt: (x: number, y: number) => number | null = () => null;
-  choose: (head: number) => void;
+  private readonly pick: (head: number, more: boolean) => void;
 
   constructor(...parameters: ConstructorParameters<typeof TrainingFrame>) {
     super(...parameters);
-    this.choose = (head) => parameters[0].store.set({ head });
+    const [{ store }] = parameters;
+    this.pick = (head, more) => (more ? store.toggle(head) : store.set({ head }));
   }
 
-  protected override takesPress(x: number, y: number): boolean {
-    const head = this.headAt(x, y);
-    if (head !== null) this.choose(head);
+  protected override takesPress(event: PointerEvent): boolean {
+    const head = this.headAt(...this.place(event));
+    if (head !== null) this.pick(head, event.shiftKey);
     return head !== null;
   }
 }

@@ -1,26 +1,27 @@
 import { html, svg } from "../common/dom";
-import { count, integer, label, shortened } from "../common/format";
-import type { Field } from "./state";
-import type { Context } from "./view";
+import { integer, label, shortened } from "../common/format";
+import type { Bar } from "./shell";
+import type { Changed } from "./store";
+import type { Context, State } from "./view";
 
 const FRAME_MS = 160;
 const ICONS = { play: "M4 2.5v11l9-5.5z", pause: "M4 2.5h3v11h-3zM9.5 2.5h3v11h-3z" };
 
-/** Checkpoint slider, play button, and the choice of head and text. */
-export class Toolbar {
-  readonly element = html("div", { class: "ik-toolbar", role: "group", "aria-label": "Checkpoint, head and text" });
+/** Slider over the recorded steps, play button, and the choice of instance, feature and colours. */
+export class StepBar implements Bar<State> {
+  readonly element = html("div", { class: "ik-toolbar", role: "group", "aria-label": "Step, instance, feature and colours" });
   private readonly slider: HTMLInputElement;
   private readonly play = html("button", { class: "ik-play", type: "button" });
   private readonly icon = svg("path");
-  private readonly readout = html("output", { class: "ik-step", "aria-live": "polite" });
-  private readonly head: HTMLSelectElement | undefined;
-  private readonly text: HTMLSelectElement | undefined;
+  private readonly readout = html("output", { class: "ik-step ik-step-short", "aria-live": "polite" });
+  private readonly instance: HTMLSelectElement;
+  private readonly feature: HTMLSelectElement;
   private timer: ReturnType<typeof setInterval> | undefined;
 
   constructor(private readonly context: Context) {
     const { history, store, alert } = context;
     const last = history.nSteps - 1;
-    this.slider = html("input", { type: "range", class: "ik-slider", min: 0, max: last, step: 1, "aria-label": "Checkpoint" });
+    this.slider = html("input", { type: "range", class: "ik-slider", min: 0, max: last, step: 1, "aria-label": "Training step" });
     const drawing = svg("svg", { viewBox: "0 0 16 16", width: 16, height: 16, "aria-hidden": "true" });
     drawing.append(this.icon);
     this.play.append(drawing);
@@ -28,32 +29,34 @@ export class Toolbar {
     this.slider.addEventListener("input", alert.guard(() => store.set({ index: this.slider.valueAsNumber, playing: false })));
     this.play.addEventListener("click", alert.guard(() => this.toggle()));
     this.element.append(this.play, this.slider, this.readout);
-    if (history.nHeads) this.head = this.choice("Head", heads(context), (head) => store.set({ head }));
-    if (history.hasPatterns) {
-      const names = history.header.texts.map((name, index) => new Option(shortened(label(name)), String(index)));
-      this.text = this.choice("Text", names, (text) => store.set({ text, key: null, query: lastQuery(context, text) }));
+    const names = history.header.instances.map((name, number) => option(shortened(label(name)), number));
+    this.instance = this.choice("Model", names, (value) => store.set({ instance: Number(value) }));
+    const features = Array.from({ length: history.nFeatures }, (_, feature) => option(String(feature), feature));
+    const chosen = (value: string): void => store.set({ feature: value === "" ? null : Number(value) });
+    this.feature = this.choice("Feature", [option("all", ""), ...features], chosen);
+    if (history.has("importance")) {
+      const colours = [option("polytope", "polytope"), option("importance", "importance")];
+      this.choice("Colour", colours, (value) => store.set({ colour: value as State["colour"] }));
     }
   }
 
-  /** Space plays, wherever in the explorer the focus is, unless a control there has its own use for it. */
+  /** Space plays, wherever in the widget the focus is, unless a control there has its own use for it. */
   onKey(event: KeyboardEvent): void {
-    const target = event.target as HTMLElement;
-    if (event.key !== " " || target.closest("button, select") || this.play.disabled) return;
+    if (event.key !== " " || (event.target as Element).closest("button, select") || this.play.disabled) return;
     event.preventDefault();
     this.toggle();
   }
 
-  update(changed?: ReadonlySet<Field>): void {
+  update(changed?: Changed<State>): void {
     const { history, store } = this.context;
-    const { index, head, text, playing } = store.state;
+    const { index, instance, feature, playing } = store.state;
     const step = `step ${integer(history.steps[index]!)}`;
-    const tokens = history.header.elapsed === "tokens" ? `${count(history.elapsed[index]!)} tokens` : "";
     this.slider.valueAsNumber = index;
     this.slider.style.setProperty("--ik-share", `${(100 * index) / Math.max(history.nSteps - 1, 1)}%`);
-    this.slider.setAttribute("aria-valuetext", [step, tokens].filter(Boolean).join(", "));
-    this.readout.replaceChildren(html("strong", {}, step), tokens && html("span", {}, tokens));
-    if (this.head) this.head.value = String(head);
-    if (this.text) this.text.value = String(text);
+    this.slider.setAttribute("aria-valuetext", step);
+    if (this.readout.textContent !== step) this.readout.replaceChildren(html("strong", {}, step));
+    this.instance.value = String(instance);
+    this.feature.value = feature === null ? "" : String(feature);
     if (!changed || changed.has("playing")) this.showPlaying(playing);
   }
 
@@ -85,26 +88,14 @@ export class Toolbar {
     if (next >= history.nSteps - 1) store.set({ playing: false });
   }
 
-  private choice(name: string, options: HTMLElement[], chosen: (value: number) => void): HTMLSelectElement {
+  private choice(name: string, options: HTMLOptionElement[], chosen: (value: string) => void): HTMLSelectElement {
     const select = html("select", { class: "ik-select", "data-choice": name.toLowerCase() }, ...options);
-    select.addEventListener("change", this.context.alert.guard(() => chosen(Number(select.value))));
+    select.addEventListener("change", this.context.alert.guard(() => chosen(select.value)));
     this.element.append(html("label", { class: "ik-choice" }, html("span", {}, name), select));
     return select;
   }
 }
 
-function heads({ history }: Context): HTMLElement[] {
-  const { layers, heads: inLayer } = history.header;
-  return layers.map((layer, index) => {
-    const options = inLayer.map((_, head) => {
-      const number = index * inLayer.length + head;
-      return new Option(history.headName(number), String(number));
-    });
-    return html("optgroup", { label: `Layer ${layer}` }, ...options);
-  });
-}
-
-/** The query that a text is first read from: its last token. */
-export function lastQuery({ history }: Pick<Context, "history">, text: number): number {
-  return Math.max((history.header.tokens[text]?.length ?? 1) - 1, 0);
+function option(text: string, value: string | number): HTMLOptionElement {
+  return new Option(text, String(value));
 }

@@ -1,0 +1,102 @@
+"""The explorer's views as one Matplotlib figure, at one checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import xarray as xr
+
+from .. import plots
+from ..history import PATTERN_SCALE
+from ..phase import PhaseChange, token_loss_change
+from ._phase_data import score_names
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+N_COLUMNS = 2
+OVER_TRAINING = ("loss", "icl", "slopes", "trajectories")
+
+
+def draw_views(
+    history: xr.Dataset,
+    views: Sequence[str],
+    phase: PhaseChange | None,
+    step: int,
+    head: tuple[int, int] | None,
+    text: str | None,
+) -> Figure:
+    """A panel for each view, two in a row; a line marks `step` in those over training."""
+    scores = score_names(history)
+    draw: dict[str, tuple[str, Callable[[Axes], object]]] = {}
+    if "loss" in history and "tokens_seen" in history.coords:
+        draw["loss"] = "loss", lambda ax: plots.plot_loss(history, phase, ax)
+    if "icl_score" in history and "tokens_seen" in history.coords:
+        draw["icl"] = "in-context learning", lambda ax: plots.plot_icl_score(history, phase, ax)
+    if "loss_by_position" in history and "tokens_seen" in history.coords:
+        draw["slopes"] = "loss slopes", lambda ax: plots.plot_loss_slopes(history, phase, ax)
+    if "prefix_matching" in scores and "tokens_seen" in history.coords:
+        draw["trajectories"] = "prefix matching", lambda ax: plots.plot_prefix_matching(history, phase, ax)
+    if scores:
+        draw["grid"] = f"heads at step {step:,}", lambda ax: plots.plot_head_scores(history, step, scores[0], ax=ax)
+    if len(scores) > 1:
+        draw["scatter"] = (
+            f"heads at step {step:,}",
+            lambda ax: plots.plot_head_scores(history, step, *scores[:2], ax=ax),
+        )
+    if "pattern" in history and head is not None:
+        draw["pattern"] = f"attention of {head[0]}.{head[1]}", lambda ax: _pattern(history, step, head, text, ax)
+    if {"text_loss", "token"} <= set(history):
+        draw["text"] = "loss of each token", lambda ax: _text_loss(history, step, phase, text, ax)
+    shown = [view for view in views if view in draw]
+    n_rows = -(-len(shown) // N_COLUMNS) or 1
+    figure, axes = plots._pyplot().subplots(
+        n_rows, min(N_COLUMNS, len(shown)) or 1, figsize=(10, 3.1 * n_rows), layout="constrained", squeeze=False
+    )
+    for ax in axes.flat[len(shown) :]:
+        ax.set_axis_off()
+    for ax, view in zip(axes.flat, shown):
+        title, view_on = draw[view]
+        view_on(ax)
+        ax.set_title(title)
+        if view in OVER_TRAINING:
+            ax.axvline(float(history["tokens_seen"].sel(step=step)), color="black", linewidth=1)
+    return figure
+
+
+def _pattern(history: xr.Dataset, step: int, head: tuple[int, int], text: str | None, ax: Axes) -> None:
+    """Attention of one head on one text, query down, key across."""
+    tokens = _tokens(history, text)
+    pattern = history["pattern"].sel(step=step, layer=head[0], head=head[1]).values[_index(history, text)]
+    weights = np.where(np.tri(len(tokens), dtype=bool), pattern[: len(tokens), : len(tokens)] * PATTERN_SCALE, np.nan)
+    image = ax.imshow(weights, cmap="Blues", vmin=0, vmax=1)
+    ax.figure.colorbar(image, ax=ax, pad=0.02).set_label("attention", fontsize="small")
+    ax.set_xlabel("key")
+    ax.set_ylabel("query")
+
+
+def _text_loss(history: xr.Dataset, step: int, phase: PhaseChange | None, text: str | None, ax: Axes) -> None:
+    """The change of each token's loss since the last checkpoint before the window, or else the first."""
+    seen = history["tokens_seen"].values if "tokens_seen" in history.coords else np.empty(0)
+    before = int((seen <= phase.start_tokens).sum()) - 1 if phase and seen.size else 0
+    reference = int(history["step"].values[max(before, 0)])
+    change = token_loss_change(history, _index(history, text), reference, step)["change"].values
+    ax.bar(np.arange(len(change)), change, width=0.85, color=np.where(change < 0, plots.COLOURS[0], plots.COLOURS[1]))
+    ax.axhline(0, color=plots.GREY, linewidth=0.8)
+    ax.set_xlabel("token index")
+    ax.set_ylabel(f"loss change since step {reference:,} (nats)")
+
+
+def _index(history: xr.Dataset, text: str | None) -> int:
+    names = [str(name) for name in history["text"].values] if "text" in history.coords else []
+    return names.index(text) if text in names else 0
+
+
+def _tokens(history: xr.Dataset, text: str | None) -> list[object]:
+    tokens = history["token"].values[_index(history, text)].tolist() if "token" in history else []
+    while tokens and not tokens[-1]:
+        tokens.pop()
+    return tokens or list(range(history.sizes["query"]))

@@ -1,0 +1,123 @@
+"""AttentionView: a model's attention patterns on a text, drawn by CircuitsVis, one head at a time."""
+
+from __future__ import annotations
+
+import gzip
+import os
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import Any
+
+import ipywidgets
+import numpy as np
+import torch
+import traitlets
+from jaxtyping import Int, UInt8
+from torch import Tensor
+
+from ..atomic import write_atomically
+from ..errors import ModelError
+from ..history import PATTERN_SCALE
+from ..lens import Lens
+from ._circuitsvis import CircuitsVisBundle, circuitsvis_script
+from ._head_choice import Head, HeadChoice
+from ._page import render_page
+from ._payload import pack_lower
+from ._text import text_tokens
+
+# Attention compresses well, and each head is decompressed when it is looked at; level 6 is zlib's own choice.
+GZIP_LEVEL = 6
+
+
+class AttentionView(HeadChoice):
+    """Attention of each head on a text, query by key, as CircuitsVis draws it: 0 to 1, a pattern at a time.
+
+    CircuitsVis' own bundle is taken from its installed wheel, once for all views of a notebook, and
+    patterns travel quantised to 1/255; nothing is fetched from anywhere. Attention shows where a head
+    looks, not what it moves or whether that matters: see `copying` and `ablate_heads`.
+
+    Parameters
+    ----------
+    model
+        What `scan_heads` takes: a `TransformerBridge`, a `HookedTransformer`, a Hugging Face model or a
+        folder with one.
+    text
+        A string, or token ids (position). A string is given a begin-of-sequence token where the model has one.
+    tokenizer
+        A tokenizer in Hugging Face's JSON, such as `run.tokenizer_json()` gives; by default the model's own.
+        Without any, ids stand for tokens.
+    layers
+        The layers to show; by default all that have attention.
+
+    Raises
+    ------
+    ModelError
+        If the text does not fit the model, CircuitsVis is not installed, or `head` is set to one not shown.
+    """
+
+    bundle = "attention_view"
+    choices = ("head",)
+    _what = "this view has"
+
+    _circuitsvis = traitlets.Instance(CircuitsVisBundle).tag(sync=True, **ipywidgets.widget_serialization)
+
+    def __init__(
+        self,
+        model: Any,
+        text: str | Sequence[int] | Int[Tensor, " position"],
+        *,
+        tokenizer: str | None = None,
+        layers: Collection[int] | None = None,
+    ) -> None:
+        bundle = CircuitsVisBundle.shared()
+        lens = Lens(model)
+        ids, tokens = text_tokens(lens, text, tokenizer)
+        patterns = _patterns(lens, ids, layers)
+        self._known = list(patterns)
+        places, data = [], bytearray()
+        for pattern in patterns.values():
+            packed = gzip.compress(pack_lower(pattern).tobytes(), GZIP_LEVEL, mtime=0)
+            places.append([len(data), len(packed)])
+            data += packed
+        header = {
+            "model": lens.name,
+            "tokens": tokens,
+            "names": [list(head) for head in patterns],
+            "places": places,
+            "patternScale": PATTERN_SCALE,
+        }
+        super().__init__(header, bytes(data), head=self._known[-1], _circuitsvis=bundle)
+
+    @property
+    def _title(self) -> str:
+        return f"{self._header['model']} · attention"
+
+    def __repr__(self) -> str:
+        n_tokens = len(self._header["tokens"])
+        return f"AttentionView({self._header['model']}: {len(self._known)} heads on {n_tokens} tokens)"
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write the view, with CircuitsVis, to one HTML file that works without kernel or network."""
+        path = Path(path)
+        state = {"_header": self._header, "head": self.head}
+        page = render_page(self._title, state, self._data, circuitsvis_script() + self._esm)
+        write_atomically(path, page.encode())
+        return path
+
+
+def _patterns(
+    lens: Lens, tokens: Int[Tensor, "1 position"], layers: Collection[int] | None
+) -> dict[Head, UInt8[np.ndarray, "query key"]]:
+    """The pattern of each head of `layers`, quantised."""
+    with_attention = [layer for layer in range(lens.n_layers) if layer not in lens.unscored]
+    wanted = with_attention if layers is None else sorted(set(layers))
+    if not wanted or not set(wanted) <= set(with_attention):
+        raise ModelError(f"layers={layers!r}: {lens.name} has attention in layers {with_attention}")
+    found: dict[Head, np.ndarray] = {}
+
+    def keep(layer: int, pattern: Tensor, values: Tensor | None) -> None:
+        levels = (pattern[0].float() / PATTERN_SCALE).round().to(torch.uint8).cpu().numpy()
+        found.update({(layer, head): level for head, level in enumerate(levels)})
+
+    lens.visit_attention(tokens, keep, wanted)
+    return found

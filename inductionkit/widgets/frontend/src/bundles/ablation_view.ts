@@ -1,0 +1,4 @@
+import { widget } from "../common/page";
+import { mount } from "../heads/ablation";
+
+export default widget(mount);

@@ -1,0 +1,105 @@
+import { choice } from "../common/controls";
+import { html } from "../common/dom";
+import { integer } from "../common/format";
+import { scoreText } from "./scores";
+import { findHeads } from "./search";
+import type { Field } from "./state";
+import { type Context, sharedExtent, words } from "./view";
+
+/** More rows than these are not read, and each costs at every step; a search narrows them. */
+const MAX_ROWS = 24;
+const BY_NAME = "layer and head";
+const FIELDS: Field[] = ["index", "head", "heads", "search", "score"];
+
+interface Row {
+  element: HTMLElement;
+  pin: HTMLButtonElement;
+  pick: HTMLButtonElement;
+  name: HTMLElement;
+  value: HTMLElement;
+  /** What it shows. */
+  shown: string;
+}
+
+/** The heads, searched and sorted by any score at the current checkpoint; each can be chosen and highlighted. */
+export class HeadList {
+  readonly element: HTMLElement;
+  private readonly field: HTMLInputElement;
+  private readonly sort: HTMLSelectElement;
+  private readonly list = html("ul", { class: "ik-head-list", "aria-label": "Heads" });
+  private readonly note = html("span", { class: "ik-note", role: "status" });
+  private readonly rows: Row[] = [];
+  private shown: number[] = [];
+
+  constructor(private readonly context: Context) {
+    const { history, store, alert } = context;
+    this.field = html("input", { type: "search", class: "ik-search", placeholder: "1.3, layer 1, head 2", "aria-label": "Search heads" });
+    this.field.addEventListener("input", alert.guard(() => store.set({ search: this.field.value })));
+    const options = [BY_NAME, ...history.scores].map((name) => new Option(words(name), name));
+    const { element: sort, select } = choice("Sort by", options, alert.guard(() => this.update()));
+    this.sort = select;
+    this.sort.value = history.scores[0] ?? BY_NAME;
+    const tools = html("div", { class: "ik-list-tools" }, this.field, sort, this.note);
+    this.element = html("div", { class: "ik-heads-found" }, tools, this.list);
+    this.list.addEventListener("click", alert.guard((event: MouseEvent) => {
+      const place = this.rows.findIndex(({ element }) => element.contains(event.target as Node));
+      const head = this.shown[place];
+      if (head === undefined) return;
+      if (this.rows[place]!.pin.contains(event.target as Node) || event.shiftKey) store.toggle(head);
+      else store.set({ head });
+    }));
+  }
+
+  update(changed?: ReadonlySet<Field>): void {
+    if (changed && !FIELDS.some((field) => changed.has(field))) return;
+    const { history, store, runs } = this.context;
+    const { index, head, heads, search, score } = store.state;
+    const found = findHeads(history, search);
+    const sorted = this.sorted(found ? [...found] : Array.from({ length: history.nHeads }, (_, other) => other));
+    this.shown = sorted.slice(0, MAX_ROWS);
+    const hidden = sorted.length - this.shown.length;
+    this.note.textContent = !sorted.length ? "no such head" : hidden ? `${integer(hidden)} more: search to narrow` : "";
+    while (this.rows.length < this.shown.length) this.addRow();
+    const most = sharedExtent(runs, score)?.[1] ?? 1;
+    for (const [place, row] of this.rows.entries()) {
+      const { element, pin, pick, name, value } = row;
+      const own = this.shown[place];
+      element.hidden = own === undefined;
+      if (own === undefined) continue;
+      const number = history.scoreAt(score, index, own);
+      const text = scoreText(this.context, score, number);
+      const share = Number.isFinite(number) && most > 0 ? Math.min(Math.max(number / most, 0), 1) : 0;
+      const shown = [own, text, share.toFixed(2), own === head, heads.includes(own)].join();
+      // A row that is the same as before costs the page nothing.
+      if (row.shown === shown) continue;
+      row.shown = shown;
+      name.textContent = history.headName(own);
+      value.textContent = text;
+      pick.style.backgroundSize = `${(100 * share).toFixed(0)}% 2px`;
+      pick.style.backgroundImage = `linear-gradient(var(--ik-layer-${history.layerIndex(own)}) 0 0)`;
+      pick.setAttribute("aria-pressed", String(own === head));
+      pin.setAttribute("aria-pressed", String(heads.includes(own)));
+      pin.setAttribute("aria-label", `Highlight head ${history.headName(own)}`);
+    }
+  }
+
+  private sorted(heads: number[]): number[] {
+    const { history, store } = this.context;
+    if (this.sort.value === BY_NAME) return heads;
+    const value = (head: number): number => {
+      const score = history.scoreAt(this.sort.value, store.state.index, head);
+      return Number.isNaN(score) ? -Infinity : score;
+    };
+    // Equal ones, infinite or missing, stay in the model's order.
+    return heads.sort((one, other) => (value(other) > value(one) ? 1 : value(other) < value(one) ? -1 : one - other));
+  }
+
+  private addRow(): void {
+    const pin = html("button", { type: "button", class: "ik-pin", title: "Highlight (or shift-click a line or a dot)" }, "★");
+    const [name, value] = [html("span"), html("span", { class: "ik-head-value" })];
+    const pick = html("button", { type: "button", class: "ik-pick" }, name, value);
+    const element = html("li", { class: "ik-head-row" }, pin, pick);
+    this.rows.push({ element, pin, pick, name, value, shown: "" });
+    this.list.append(element);
+  }
+}

@@ -36,15 +36,14 @@ def main(runs: Path, stores: Path, out: Path) -> None:
         if phase:
             last.append(at_the_end(folder, history, phase).assign(run=name))
             if name == "two-layer":
-                along.append(along_the_run(folder, history, phase))
+                along.append(along_the_run(folder, history))
     pd.concat(last).set_index("run").round(4).to_csv(out / "ablations.csv")
     pd.concat(along).round(4).to_csv(out / "ablations_along.csv", index=False)
 
 
-def induction_pair(history: xr.Dataset, phase: ik.PhaseChange) -> list[tuple[int, int]]:
-    """The two heads that form in the window and match prefixes best at the end."""
-    end = history["prefix_matching"].isel(step=-1)
-    return sorted(phase.heads, key=lambda head: -float(end.sel(layer=head[0], head=head[1])))[:2]
+def induction_pair(history: xr.Dataset) -> list[tuple[int, int]]:
+    """The two heads that match prefixes best at the end."""
+    return history["prefix_matching"].isel(step=-1).to_series().nlargest(2).index.tolist()
 
 
 def previous_token_head(history: xr.Dataset) -> tuple[int, int]:
@@ -56,7 +55,7 @@ def previous_token_head(history: xr.Dataset) -> tuple[int, int]:
 def at_the_end(folder: Path, history: xr.Dataset, phase: ik.PhaseChange) -> pd.DataFrame:
     """The pair of induction heads zeroed, and every other pair: a row each, at the last checkpoint."""
     run = ik.open_run(folder)
-    pair, (layer, head) = induction_pair(history, phase), previous_token_head(history)
+    pair, (layer, head) = induction_pair(history), previous_token_head(history)
     tables = []
     for kind in KINDS:
         found = ik.compare_with_random_heads(
@@ -81,10 +80,10 @@ def at_the_end(folder: Path, history: xr.Dataset, phase: ik.PhaseChange) -> pd.D
     return pd.concat(tables)
 
 
-def along_the_run(folder: Path, history: xr.Dataset, phase: ik.PhaseChange) -> pd.DataFrame:
+def along_the_run(folder: Path, history: xr.Dataset) -> pd.DataFrame:
     """The pair of induction heads, and the previous-token head, zeroed at checkpoints along the run."""
     run = ik.open_run(folder, checkpoints=12)
-    sets = {"induction": induction_pair(history, phase), "previous token": [previous_token_head(history)]}
+    sets = {"induction": induction_pair(history), "previous token": [previous_token_head(history)]}
     tables = []
     for kind in KINDS:
         found = ik.scan_ablations(run, held_out(run), heads=list(sets.values()), kind=kind)

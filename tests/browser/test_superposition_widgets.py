@@ -71,6 +71,16 @@ def vectors(page: Page, panel: str) -> dict[str, np.ndarray]:
     return {name: np.array([x2 - x1, y1 - y2]) for name, x1, y1, x2, y2 in lines}
 
 
+def tip(page: Page, feature: int) -> tuple[float, float]:
+    """Where the tip of a feature's vector is drawn, once it stays there."""
+    dot = page.locator(f'[data-vector="{feature}"] circle')
+    was, box = None, dot.bounding_box()
+    while box != was:
+        page.wait_for_timeout(100)
+        was, box = box, dot.bounding_box()
+    return box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+
+
 def test_the_geometry_steps_through_training(opened, flat):
     page = opened(SuperpositionView(flat))
     page.locator('[data-choice="model"]').select_option("5")
@@ -93,8 +103,8 @@ def test_choosing_a_feature_shows_it_in_every_view(opened, flat):
     view = SuperpositionView(flat)
     view.instance = 5
     page = opened(view)
-    tip = page.locator('[data-vector="2"] circle').bounding_box()
-    page.mouse.click(tip["x"] + tip["width"] / 2, tip["y"] + tip["height"] / 2)
+    page.mouse.move(*tip(page, 2))
+    page.mouse.click(*tip(page, 2))
     expect(page.locator(".ik-root")).to_have_attribute("data-feature", "2")
     assert page.locator('[data-choice="feature"] option:checked').inner_text() == "2"
     expect(page.locator('.ik-features [data-feature="2"]')).to_have_class("is-strong")
@@ -107,6 +117,19 @@ def test_choosing_a_feature_shows_it_in_every_view(opened, flat):
     page.locator('[data-choice="feature"]').select_option("")
     expect(page.locator(".ik-interference")).to_have_count(0)
     assert root(page, "feature") == ""
+
+
+def test_a_feature_can_be_chosen_while_its_vector_is_drawn_anew(opened, flat):
+    view = SuperpositionView(flat)
+    view.instance = 5
+    page = opened(view)
+    page.mouse.move(*tip(page, 2))
+    page.mouse.down()
+    page.locator(".ik-slider").focus()
+    page.keyboard.press("ArrowLeft")
+    expect(page.locator(".ik-root")).not_to_have_attribute("data-step", "4000")
+    page.mouse.up()
+    expect(page.locator(".ik-root")).to_have_attribute("data-feature", "2")
 
 
 def test_keys_step_and_play(opened, flat):

@@ -28,7 +28,8 @@ lab: .venv/installed
 
 # Run the tutorials and keep what they print; the tests compare it.
 notebooks: .venv/installed
-	$(BIN)/jupyter nbconvert --to notebook --execute --inplace --ExecutePreprocessor.store_widget_state=False examples/*.ipynb
+	$(BIN)/jupyter nbconvert --to notebook --execute --inplace --ExecutePreprocessor.store_widget_state=False \
+	  --ExecutePreprocessor.record_timing=False examples/*.ipynb
 
 lint: .venv/installed
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .

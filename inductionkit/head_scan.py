@@ -104,6 +104,7 @@ def scan_heads(
     """
     settings = ScoreSettings(scores, heads, prompts, effective_embedding, max_bytes)
     lens = Lens(model)
+    text = None if text is None else lens.as_tokens(text)
     with progress_bar(progress and lens.n_parameters >= MANY_PARAMETERS) as bar:
         task = bar.add_task(f"scanning {lens.name}", total=None, at="")
         found, reasons = score_heads(lens, settings, text, lambda: bar.advance(task))

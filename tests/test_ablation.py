@@ -15,7 +15,7 @@ from architectures import CONFIGS, D_VOCAB, random_hugging_face_model, randomise
 from conftest import random_model
 from transformer_lens.model_bridge import TransformerBridge
 
-from inductionkit import open_run
+from inductionkit import open_run, scan_heads
 from inductionkit.ablation import ablate_heads, compare_with_random_heads, scan_ablations
 from inductionkit.errors import ModelError
 from inductionkit.lens import HeadZeroing, Lens, open_model
@@ -418,3 +418,11 @@ def test_too_few_other_heads_are_refused():
     for changes, told in [({"among": "everywhere"}, "everywhere"), ({"n_draws": 0}, "n_draws=0")]:
         with pytest.raises(ModelError, match=told):
             compare_with_random_heads(model, tokens, [(1, 0)], progress=False, **changes)
+
+
+def test_held_out_text_goes_in_as_it_comes():
+    model, tokens = random_model(), random_tokens(60)
+    array = tokens.numpy().astype(np.uint16)
+    assert ablate_heads(model, array, progress=False).identical(ablate_heads(model, tokens, progress=False))
+    scores = ("previous_token",)
+    assert scan_heads(model, array, scores=scores).identical(scan_heads(model, tokens, scores=scores))

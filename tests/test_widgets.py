@@ -299,14 +299,6 @@ def test_sizes(tmp_path):
     assert (_page.STATIC / "phase_explorer.js").stat().st_size < 122_880, "120 KB"
 
 
-def test_building_is_quick():
-    history = synthetic_history(n_steps=40, n_text_tokens=64)
-    PhaseExplorer(history)
-    start = time.perf_counter()
-    PhaseExplorer(history)
-    assert time.perf_counter() - start < 0.1
-
-
 def test_half_precision_is_for_what_it_can_hold():
     small = np.array([0.1234, -3.0, np.nan, np.inf], np.float32)
     assert halved(small).dtype == np.float16

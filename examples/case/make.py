@@ -18,7 +18,7 @@ from inductionkit.history import save_history
 from inductionkit.runs import Run
 
 N_EXAMPLES = 256
-N_ABLATED = 32
+N_ABLATED = 256
 KINDS = ("full", "pattern_preserving")
 
 

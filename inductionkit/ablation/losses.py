@@ -74,7 +74,7 @@ def losses_without(
     """
     if kind not in KINDS:
         raise ModelError(f"kind={kind!r}: there are {' and '.join(KINDS)}")
-    lens.check_tokens(tokens)
+    tokens = lens.as_tokens(tokens)
     if not len(tokens) or tokens.shape[1] < MIN_LENGTH:
         raise ModelError(
             f"tokens are {len(tokens)} sequences of {tokens.shape[1]} tokens; "

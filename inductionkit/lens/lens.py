@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
@@ -157,6 +158,13 @@ class Lens:
         if not self._known_to_be_causal and pattern.triu(1).any():
             raise ModelError(f"{self.name} attends to later positions; only decoder-only models are scored")
         self._known_to_be_causal = True
+
+    def as_tokens(self, tokens: Tensor | np.ndarray) -> Int[Tensor, "sequence position"]:
+        """`tokens` as a tensor. Raises ModelError if they are no batch of token ids that the model takes."""
+        if isinstance(tokens, np.ndarray) and np.issubdtype(tokens.dtype, np.integer):
+            tokens = torch.from_numpy(tokens.astype(np.int64))
+        self.check_tokens(tokens)
+        return tokens
 
     def check_tokens(self, tokens: Tensor) -> None:
         """Raise ModelError if `tokens` are no batch of token ids that the model takes."""

@@ -21,9 +21,9 @@ from .closed_form import expected_loss, minimise, not_represented_loss
 from .dimensionality import feature_dimensionality
 from .history import SCHEMA_VERSION
 from .model import ToyModels
+from .states import STATES
 from .train import train_toy_models
 
-STATES = ("not represented", "superposed", "own dimension")
 MIN_SQUARED_NORM = 0.25
 MIN_OWN_DIMENSIONALITY = 0.75
 MIN_LENGTH = 0.05
@@ -172,15 +172,6 @@ def phase_diagram(
         trained_state=(cell, feature_states(weight[best]), about),
         on_boundary=(cell, _on_boundary(diagram["best_state"].values)),
     ).assign_attrs(n_starts=n_starts, **settings)
-
-
-def state_agreement(diagram: xr.Dataset) -> float:
-    """The share of cells, 0 to 1, away from the closed-form boundaries where training ends in the best state.
-
-    Diagonal neighbours count: a cell is away from a boundary if all eight around it have its `best_state`.
-    """
-    agrees = diagram["best_state"].values == diagram["trained_state"].values
-    return float(agrees[~diagram["on_boundary"].values].mean())
 
 
 def _digon(density: Float[Tensor, "*cell"], extra: Float[Tensor, "*cell"]) -> tuple[Float[Tensor, "*cell"], np.ndarray]:

@@ -10,7 +10,7 @@ from jaxtyping import Float
 
 from .._score_maps import printable
 from ..errors import HistoryError
-from ._head_choice import Head, head_numbers
+from ._choices import Head, head_numbers
 
 METRICS = ("icl_score_change", "loss_change")
 NEEDED = (*METRICS, "loss_by_position", "baseline_loss_by_position")

@@ -1,16 +1,64 @@
-"""What may be chosen in a history: one of its steps, heads and texts. Anything else is refused with a reason."""
+"""What may be chosen in a widget: steps and texts of a history, and heads. Anything else is refused with a reason."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 
+import numpy as np
+import traitlets
 import xarray as xr
 
 from ..errors import HistoryError
 from ._phase_data import head_labels, text_names
+from ._widget import PayloadWidget
 
 Head = tuple[int, int]
+
+
+class HeadChoice(PayloadWidget):
+    """A widget with a chosen head. A subclass says which (layer, head) pairs there are in `_known`."""
+
+    _known: Sequence[Head]
+    _what: str
+    """What the widget shows, for messages: "these scores have ..."."""
+
+    # Plain TraitType, not Any: Any takes None without asking the validators below.
+    head = traitlets.TraitType(help="(layer, head) of the chosen head, None without heads").tag(sync=True)
+
+    @traitlets.validate("head")
+    def _check_head(self, proposal: traitlets.Bunch) -> Head | None:
+        if proposal["value"] is None and not self._known:
+            return None
+        return self._check_pair("head", proposal["value"])
+
+    def _check_pair(self, trait: str, value: object) -> Head:
+        pair = pair_of(value)
+        if pair is None:
+            example = self._known[-1] if self._known else (0, 0)
+            raise HistoryError(f"{trait}={value!r} holds no (layer, head) pair, such as {example}")
+        if pair not in self._known:
+            shown = ", ".join(f"{layer}.{head}" for layer, head in self._known[:12])
+            known = f"{shown}, ... ({len(self._known)} in all)" if len(self._known) > 12 else shown or "none"
+            raise HistoryError(f"{trait} names head {pair[0]}.{pair[1]}; {self._what} {known}")
+        return pair
+
+
+class HeadsChoice(HeadChoice):
+    """A widget with a set of heads too, each once, in the order given."""
+
+    heads = traitlets.TraitType(help="the highlighted or marked heads, each (layer, head)").tag(sync=True)
+
+    @traitlets.validate("heads")
+    def _check_heads(self, proposal: traitlets.Bunch) -> tuple[Head, ...]:
+        try:
+            pairs = list(proposal["value"])
+        except TypeError:
+            raise HistoryError(
+                f"heads={proposal['value']!r} is no list of (layer, head) pairs; give [] for none"
+            ) from None
+        return tuple(dict.fromkeys(self._check_pair("heads", pair) for pair in pairs))
 
 
 @dataclass(frozen=True)
@@ -32,6 +80,10 @@ class Choices:
     def n_heads(self) -> int:
         return len(self.layers) * len(self.heads)
 
+    @property
+    def pairs(self) -> tuple[Head, ...]:
+        return tuple(product(self.layers, self.heads))
+
     def has_head(self, head: object) -> bool:
         return isinstance(head, tuple) and head[0] in self.layers and head[1] in self.heads
 
@@ -49,20 +101,6 @@ class Choices:
             raise HistoryError(f"step={step!r} is no checkpoint of this history, which has {listed(self.steps)}")
         return int(step)
 
-    def check_head(self, value: object) -> Head | None:
-        """A (layer, head); None only where there are no heads."""
-        if not self.n_heads and value is None:
-            return None
-        return self._check_pair("head", value)
-
-    def check_heads(self, values: object) -> tuple[Head, ...]:
-        """Any number of (layer, head), each once."""
-        try:
-            pairs = list(values)
-        except TypeError:
-            raise HistoryError(f"heads={values!r} is no list of (layer, head) pairs; give [] for none") from None
-        return tuple(dict.fromkeys(self._check_pair("heads", pair) for pair in pairs))
-
     def check_text(self, value: object) -> str | None:
         if not self.texts and value is None:
             return None
@@ -73,19 +111,25 @@ class Choices:
         known = ", ".join(f"{index} {name!r}" for index, name in enumerate(self.texts))
         raise HistoryError(f"text={value!r} is no text of this history, which has {known or 'none'}")
 
-    def _check_pair(self, trait: str, value: object) -> Head:
+    def check_pair(self, trait: str, value: object) -> Head:
         if not self.n_heads:
             raise HistoryError(f"{trait}={value!r} cannot be chosen; this history has no variable per head")
-        try:
-            layer, head = (int(number) for number in value if int(number) == number)
-        except (TypeError, ValueError):
-            raise HistoryError(f"{trait}={value!r} is no (layer, head) pair, such as ({self.layers[-1]}, 0)") from None
-        for name, number, numbers in (("layer", layer, self.layers), ("head", head, self.heads)):
+        pair = pair_of(value)
+        if pair is None:
+            raise HistoryError(f"{trait}={value!r} is no (layer, head) pair, such as ({self.layers[-1]}, 0)")
+        for name, number, numbers in zip(("layer", "head"), pair, (self.layers, self.heads)):
             if number not in numbers:
-                raise HistoryError(
-                    f"{trait}=({layer}, {head}) names {name} {number}; this history has {name}s {listed(numbers)}"
-                )
-        return layer, head
+                raise HistoryError(f"{trait}={pair} names {name} {number}; this history has {name}s {listed(numbers)}")
+        return pair
+
+
+def pair_of(value: object) -> Head | None:
+    """A (layer, head) out of two whole numbers, None if the value is anything else."""
+    try:
+        layer, head = (int(number) for number in value if int(number) == number)
+    except (TypeError, ValueError):
+        return None
+    return layer, head
 
 
 def listed(numbers: Sequence[int]) -> str:
@@ -95,3 +139,14 @@ def listed(numbers: Sequence[int]) -> str:
     if len(numbers) > 40:
         return f"{', '.join(map(str, numbers[:20]))} ... {', '.join(map(str, numbers[-20:]))}"
     return ", ".join(map(str, numbers))
+
+
+def head_numbers(scores: xr.Dataset) -> tuple[list[int], list[int]]:
+    """The layers and heads that `scores` names. Raises HistoryError if they are not distinct whole numbers."""
+    labels = []
+    for dim in ("layer", "head"):
+        values = scores[dim].values
+        if not np.issubdtype(values.dtype, np.integer) or len(set(values.tolist())) < len(values):
+            raise HistoryError(f"{dim}s must be distinct whole numbers; seen {values.tolist()[:8]!r}")
+        labels.append([int(value) for value in values])
+    return labels[0], labels[1]

@@ -38,6 +38,11 @@ class PayloadWidget(anywidget.AnyWidget):
         """Header and data of a saved page: what is on show, unless a page needs other things than a kernel's reader."""
         return self._header, self._data
 
+    @property
+    def _script_to_save(self) -> str:
+        """The script of a saved page: the bundle, after what it needs of other projects."""
+        return self._esm
+
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the widget, as it stands, to one HTML file that works without kernel or network.
 
@@ -46,5 +51,5 @@ class PayloadWidget(anywidget.AnyWidget):
         path = Path(path)
         header, data = self._payload_to_save()
         state = {"_header": header, **{name: getattr(self, name) for name in self.choices}}
-        write_atomically(path, render_page(self._title, state, data, self._esm).encode())
+        write_atomically(path, render_page(self._title, state, data, self._script_to_save).encode())
         return path

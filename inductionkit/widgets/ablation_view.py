@@ -8,7 +8,7 @@ import xarray as xr
 
 from ..errors import HistoryError
 from ._ablation_data import AblationData, random_draws
-from ._head_choice import HeadChoice
+from ._choices import HeadChoice
 from ._payload import pack_arrays
 
 

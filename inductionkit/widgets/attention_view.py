@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import gzip
-import os
 from collections.abc import Collection, Sequence
-from pathlib import Path
 from typing import Any
 
 import ipywidgets
@@ -15,13 +13,11 @@ import traitlets
 from jaxtyping import Int, UInt8
 from torch import Tensor
 
-from ..atomic import write_atomically
 from ..errors import ModelError
 from ..history import PATTERN_SCALE
 from ..lens import Lens
+from ._choices import Head, HeadChoice
 from ._circuitsvis import CircuitsVisBundle, circuitsvis_script
-from ._head_choice import Head, HeadChoice
-from ._page import render_page
 from ._payload import pack_lower
 from ._text import text_tokens
 
@@ -92,17 +88,13 @@ class AttentionView(HeadChoice):
     def _title(self) -> str:
         return f"{self._header['model']} · attention"
 
+    @property
+    def _script_to_save(self) -> str:
+        return circuitsvis_script() + self._esm
+
     def __repr__(self) -> str:
         n_tokens = len(self._header["tokens"])
         return f"AttentionView({self._header['model']}: {len(self._known)} heads on {n_tokens} tokens)"
-
-    def save(self, path: str | os.PathLike[str]) -> Path:
-        """Write the view, with CircuitsVis, to one HTML file that works without kernel or network."""
-        path = Path(path)
-        state = {"_header": self._header, "head": self.head}
-        page = render_page(self._title, state, self._data, circuitsvis_script() + self._esm)
-        write_atomically(path, page.encode())
-        return path
 
 
 def _patterns(

@@ -11,11 +11,11 @@ import xarray as xr
 from .._score_maps import ScoreMap, ScoreMaps, score_maps
 from ..errors import HistoryError
 from ..heads import BOTH, induction_heads, surprise
-from ._head_choice import MarkedHeads, head_numbers
+from ._choices import Head, HeadsChoice, head_numbers
 from ._payload import pack_arrays
 
 
-class HeadScan(MarkedHeads):
+class HeadScan(HeadsChoice):
     """Scores of a model's heads: a layer-by-head map of each score, any two against each other, and a table.
 
     Choosing a head in one view shows it in all. Heads that meet both properties of an induction head
@@ -83,6 +83,10 @@ class HeadScan(MarkedHeads):
 
     def __repr__(self) -> str:
         return f"HeadScan({self._header['model']}: {len(self._known)} heads, {len(self._header['scores'])} scores)"
+
+    @traitlets.validate("heads")
+    def _check_heads(self, proposal: traitlets.Bunch) -> tuple[Head, ...]:
+        return tuple(sorted(super()._check_heads(proposal)))
 
     @traitlets.validate("x", "y")
     def _check_axis(self, proposal: traitlets.Bunch) -> str | None:

@@ -7,10 +7,10 @@ import traitlets
 import xarray as xr
 
 from ..errors import HistoryError
+from ..superposition.states import STATES, state_agreement
 from ._payload import pack_arrays
 from ._widget import PayloadWidget
 
-STATES = ("not represented", "superposed", "own dimension")
 CELL = ("sparsity", "relative_importance")
 
 
@@ -75,21 +75,19 @@ def _payload(diagram: xr.Dataset) -> tuple[dict[str, object], bytes]:
         "loss": diagram["loss"].values.astype(np.float64),
         **{name: diagram[name].values.astype(np.float64) for name in CELL},
     }
-    agreement = None
+    agreement = np.nan
     if "trained_state" in diagram:
         arrays["trained_state"] = _state_numbers(diagram["trained_state"].values)
         arrays["trained_loss"] = diagram["trained_loss"].values.astype(np.float64)
         arrays["weight"] = diagram["weight"].values.astype(np.float32)
-        away = ~diagram["on_boundary"].values
-        agrees = arrays["best_state"] == arrays["trained_state"]
-        agreement = float(agrees[away].mean()) if away.any() else None
+        agreement = state_agreement(diagram)
     table, buffer = pack_arrays(arrays)
     n_hidden, n_features = diagram.attrs["n_hidden"], diagram.attrs["n_features"]
     header = {
         "arrays": table,
         "states": list(STATES),
         "solutions": [str(name) for name in diagram["solution"].values],
-        "agreement": agreement,
+        "agreement": None if np.isnan(agreement) else agreement,
         "about": f"{n_features} features in {n_hidden} dimension{'' if n_hidden == 1 else 's'}",
     }
     return header, buffer

@@ -11,12 +11,11 @@ import xarray as xr
 
 from ..errors import HistoryError
 from ..history import validate
-from ._choices import Choices
+from ._choices import Choices, Head, HeadsChoice
 from ._films import choose_films, has_patterns, one_pattern
 from ._following import follow_store
 from ._linking import link_explorers
 from ._phase_data import VIEWS, heads_by_strength, lacking_views, phase_payload
-from ._widget import PayloadWidget
 from ._window import as_phase, window_header
 
 if TYPE_CHECKING:
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
     from .phase_comparison import PhaseComparison
 
 
-class PhaseExplorer(PayloadWidget):
+class PhaseExplorer(HeadsChoice):
     """Losses, in-context learning, heads and attention patterns of a run, linked by one checkpoint slider.
 
     Views, by name: `loss`, with the phase window, the 90 % intervals of its ends and the bump's convex envelope;
@@ -71,10 +70,7 @@ class PhaseExplorer(PayloadWidget):
     views: ClassVar[tuple[str, ...] | None] = None
     """The views that a subclass shows; None for all that there is data for."""
 
-    # Plain TraitType, not Any: Any takes None without asking the validators below.
     step = traitlets.TraitType(help="optimiser step of the current checkpoint").tag(sync=True)
-    head = traitlets.TraitType(help="(layer, head) of the chosen head, None without heads").tag(sync=True)
-    heads = traitlets.TraitType(help="the highlighted heads, each (layer, head)").tag(sync=True)
     text = traitlets.TraitType(help="name of the chosen text, None without texts; an index sets it too").tag(sync=True)
 
     def __init__(
@@ -212,20 +208,19 @@ class PhaseExplorer(PayloadWidget):
     def _check_step(self, proposal: traitlets.Bunch) -> int:
         return self._choices.check_step(proposal["value"])
 
-    @traitlets.validate("head")
-    def _check_head(self, proposal: traitlets.Bunch) -> tuple[int, int] | None:
-        return self._choices.check_head(proposal["value"])
+    @property
+    def _known(self) -> tuple[Head, ...]:
+        return self._choices.pairs
 
-    @traitlets.validate("heads")
-    def _check_heads(self, proposal: traitlets.Bunch) -> tuple[tuple[int, int], ...]:
-        return self._choices.check_heads(proposal["value"])
+    def _check_pair(self, trait: str, value: object) -> Head:
+        return self._choices.check_pair(trait, value)
 
     @traitlets.validate("text")
     def _check_text(self, proposal: traitlets.Bunch) -> str | None:
         return self._choices.check_text(proposal["value"])
 
 
-def _strongest(history: xr.Dataset, choices: Choices) -> tuple[int, int] | None:
+def _strongest(history: xr.Dataset, choices: Choices) -> Head | None:
     return choices.head_named(heads_by_strength(history)[0]) if choices.n_heads else None
 
 

@@ -59,5 +59,11 @@ export class ColourScale {
 /** Black or white, whichever reads better on a colour. */
 export function inkOn(colour: readonly number[]): string {
   const [red, green, blue] = colour.map((channel) => (channel / 255) ** 2.2) as Colour;
-  return 0.2126 * red + 0.7152 * green + 0.0722 * blue > 0.18 ? "#10151c" : "#f4f7fa";
+  return 0.2126 * red + 0.7152 * green + 0.0722 * blue > 0.18 ? "#000" : "#fff";
+}
+
+/** 256 colours for attention 0 … 255, as red, green, blue; the square root lets weak attention be seen. */
+export function attentionColours(theme: Theme): Uint8ClampedArray {
+  const scale = new ColourScale(theme, 0, 1);
+  return Uint8ClampedArray.from(Array.from({ length: 256 }, (_, value) => scale.rgb(Math.sqrt(value / 255))).flat());
 }

@@ -1,4 +1,4 @@
-type Attributes = Record<string, string | number>;
+export type Attributes = Record<string, string | number>;
 
 export function html<K extends keyof HTMLElementTagNameMap>(
   tag: K,

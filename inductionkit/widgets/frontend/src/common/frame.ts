@@ -1,7 +1,5 @@
-import { axisBottom, axisLeft } from "d3-axis";
 import type { ScaleContinuousNumeric } from "d3-scale";
-import { select } from "d3-selection";
-import { html, setAll, svg } from "./dom";
+import { type Attributes, html, setAll, svg } from "./dom";
 import { Layer } from "./layer";
 
 type Scale = ScaleContinuousNumeric<number, number>;
@@ -65,15 +63,11 @@ export class Frame {
   }
 
   axes({ x, y, xTicks, yTicks, xTitle, yTitle, grid }: Axes): void {
-    select(this.xAxis).call(
-      axisBottom(x)
-        .tickValues(xTicks.values)
-        .tickFormat((value) => xTicks.text(Number(value)))
-        .tickSizeInner(grid ? -this.height : 4)
-        .tickSizeOuter(0)
-        .tickPadding(grid ? 8 : 5),
-    );
-    select(this.yAxis).call(axisLeft(y).ticks(yTicks).tickSizeInner(-this.width).tickSizeOuter(0).tickPadding(8));
+    const [line, text] = grid ? [-this.height, 8] : [4, 9];
+    const below = { y: text, dy: "0.71em", "text-anchor": "middle" };
+    drawTicks(this.xAxis, xTicks.values, xTicks.text, (value) => `${crisp(x(value))},0`, { y2: line }, below);
+    const beside = { x: -8, dy: "0.32em", "text-anchor": "end" };
+    drawTicks(this.yAxis, y.ticks(yTicks), y.tickFormat(yTicks), (value) => `0,${crisp(y(value))}`, { x2: this.width }, beside);
     this.titles.replaceChildren();
     const { left, top } = this.margin;
     if (xTitle) {
@@ -105,4 +99,26 @@ export class Frame {
     const box = this.svg.getBoundingClientRect();
     return [event.clientX - box.left - this.margin.left, event.clientY - box.top - this.margin.top];
   }
+}
+
+/** A line and a text at each of the values. */
+function drawTicks(
+  axis: SVGGElement,
+  values: readonly number[],
+  text: (value: number) => string,
+  at: (value: number) => string,
+  line: Attributes,
+  place: Attributes,
+): void {
+  axis.replaceChildren();
+  for (const value of values) {
+    const tick = svg("g", { class: "ik-tick", transform: `translate(${at(value)})` }, axis);
+    svg("line", line, tick);
+    svg("text", place, tick).textContent = text(value);
+  }
+}
+
+/** On coarse screens a thin line is sharp in the middle of a pixel. */
+function crisp(place: number): number {
+  return devicePixelRatio > 1 ? place : place + 0.5;
 }

@@ -1,7 +1,7 @@
 import { Alert } from "./alert";
 import { type Model, PageModel } from "./model";
 
-type Mount = (container: HTMLElement, model: Model) => () => void;
+export type Mount = (container: HTMLElement, model: Model) => () => void;
 
 /** A widget's module: Jupyter calls its `render`; a page written by `save` has a place for it, and it shows itself. */
 export function widget(mount: Mount): { render(arguments_: { model: Model; el: HTMLElement }): () => void } {

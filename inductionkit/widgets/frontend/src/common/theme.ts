@@ -12,11 +12,6 @@ const VIRIDIS = ["#440154", "#472d7b", "#3b528b", "#2c728e", "#21918c", "#28ae80
 /** The part of it that contrasts with the ground. */
 const MANY_LAYERS: Record<Theme, [number, number]> = { light: [0, 0.75], dark: [0.3, 1] };
 
-const ATTENTION: Record<Theme, [number, number, number][]> = {
-  light: [[238, 243, 249], [183, 209, 234], [74, 142, 196], [16, 78, 139], [8, 38, 84]],
-  dark: [[29, 37, 47], [30, 66, 104], [47, 122, 181], [126, 190, 233], [238, 248, 255]],
-};
-
 /** The host's theme: JupyterLab, VS Code and Colab say theirs, anywhere else the reader's system decides. */
 export function hostTheme(element: Element): Theme {
   // Jupyter renders a widget before it puts it on the page; the body already tells.
@@ -65,19 +60,4 @@ export function layerColour(theme: Theme, layer: number, nLayers: number): strin
   const [low, high] = MANY_LAYERS[theme];
   const ramp = scaleLinear(VIRIDIS).domain(VIRIDIS.map((_, index) => index / (VIRIDIS.length - 1)));
   return ramp(low + ((high - low) * layer) / (nLayers - 1));
-}
-
-/** 256 colours for attention 0 … 255, as red, green, blue; the square root lets weak attention be seen. */
-export function attentionColours(theme: Theme): Uint8ClampedArray {
-  const stops = ATTENTION[theme];
-  const colours = new Uint8ClampedArray(256 * 3);
-  for (let value = 0; value < 256; value++) {
-    const at = Math.sqrt(value / 255) * (stops.length - 1);
-    const left = Math.min(Math.floor(at), stops.length - 2);
-    for (let channel = 0; channel < 3; channel++) {
-      const [from, to] = [stops[left]![channel]!, stops[left + 1]![channel]!];
-      colours[3 * value + channel] = from + (to - from) * (at - left);
-    }
-  }
-  return colours;
 }

@@ -30,7 +30,7 @@ export class Bump {
     const loss = history.curve("loss")!.y;
     const curve = [...history.tokens!.entries()]
       .filter(([index, tokens]) => tokens > from && tokens < to && Number.isFinite(loss[index]))
-      .map(([index]): [number, number] => [axis.x(axis.elapsed[index]!), y(loss[index]!)]);
+      .map(([index]): [number, number] => [axis.x(axis.values[index]!), y(loss[index]!)]);
     this.chord.setAttribute("d", path(chord));
     this.above.setAttribute("d", `${path([...chord.slice(0, 1), ...curve, ...chord.toReversed()])}Z`);
   }

@@ -1,6 +1,8 @@
 import { choice, Segments } from "../common/controls";
 import { label, shortened } from "../common/format";
-import type { Field } from "./state";
+import { headOptions } from "../common/heads";
+import type { Changed } from "../common/store";
+import { atText, type State } from "./state";
 import type { Context } from "./view";
 
 /** The choice of head and text, and of what the axis over training counts, each where a view follows it. */
@@ -12,20 +14,20 @@ export class Choices {
     const { history, store, alert } = context;
     const { views, texts } = history.header;
     const shown = (...names: string[]): boolean => names.some((name) => views.includes(name));
-    if (history.nHeads && shown("trajectories", "grid", "scatter", "pattern")) {
-      const { element, select } = choice("Head", heads(context), alert.guard((head) => store.set({ head: Number(head) })));
+    if (history.heads.n && shown("trajectories", "grid", "scatter", "pattern")) {
+      const { element, select } = choice("Head", headOptions(history.heads.pairs), alert.guard((head) => store.set({ head: Number(head) })));
       this.add(element, () => void (select.value = String(store.state.head)));
     }
     if (texts.length && shown("pattern", "text")) {
       const names = texts.map((name, index) => new Option(shortened(label(name)), String(index)));
       const { element, select } = choice("Text", names, alert.guard((text) => {
-        store.set({ text: Number(text), key: null, query: history.lastQuery(Number(text)) });
+        store.set(atText(history, Number(text)));
       }));
       this.add(element, () => void (select.value = String(store.state.text)));
     }
   }
 
-  update(changed?: ReadonlySet<Field>): void {
+  update(changed?: Changed<State>): void {
     if (!changed || changed.has("head") || changed.has("text")) for (const show of this.shows) show();
   }
 
@@ -58,18 +60,4 @@ export class AxisChoices {
     this.scale.show(scale);
     this.unit?.show(unit);
   }
-}
-
-function heads({ history }: Context): HTMLElement[] {
-  const { layers, heads: inLayer } = history.header;
-  return layers.map((layer, index) => {
-    const options = inLayer.map((_, head) => {
-      const number = index * inLayer.length + head;
-      return new Option(history.headName(number), String(number));
-    });
-    const group = document.createElement("optgroup");
-    group.label = `Layer ${layer}`;
-    group.append(...options);
-    return group;
-  });
 }

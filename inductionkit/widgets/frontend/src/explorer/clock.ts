@@ -1,8 +1,9 @@
 import type { Values } from "../common/arrays";
 import { count, integer } from "../common/format";
 import type { Model } from "../common/model";
+import { nearest } from "../common/nearest";
+import type { Clock } from "../common/stepper";
 import type { Side } from "./side";
-import type { Clock } from "./stepper";
 
 /** The checkpoints of one run. */
 export class RunClock implements Clock {
@@ -84,10 +85,4 @@ export class SharedClock implements Clock {
 
 function tokensOf({ context: { history } }: Side): Values {
   return history.tokens ?? history.steps;
-}
-
-function nearest(values: ArrayLike<number>, value: number): number {
-  let best = 0;
-  for (let i = 1; i < values.length; i++) if (Math.abs(values[i]! - value) < Math.abs(values[best]! - value)) best = i;
-  return best;
 }

@@ -2,10 +2,11 @@ import { scaleLinear } from "d3-scale";
 import { setAll, svg } from "../common/dom";
 import { decimal, label } from "../common/format";
 import { Panel } from "../common/panel";
+import type { Changed } from "../common/store";
 import { Bump } from "./bump";
 import type { Curve, History } from "./history";
 import { TrainingFrame } from "./over_training";
-import type { Field } from "./state";
+import type { State } from "./state";
 import type { Context, View } from "./view";
 
 interface Options {
@@ -67,13 +68,13 @@ export class CurveView implements View {
     this.bump?.draw(this.y);
     this.dots.replaceChildren();
     this.curve?.y.forEach((value, index) => {
-      const x = axis.xInside(axis.elapsed[index]!);
+      const x = axis.xInside(axis.values[index]!);
       if (Number.isFinite(value) && Number.isFinite(x)) svg("circle", { cx: x, cy: this.y(value), r: 2 }, this.dots);
     });
     this.move();
   }
 
-  update(changed: ReadonlySet<Field>): void {
+  update(changed: Changed<State>): void {
     if (changed.has("index")) this.move();
   }
 
@@ -83,7 +84,7 @@ export class CurveView implements View {
     const { index } = store.state;
     const value = this.curve?.y[index];
     const known = value !== undefined && Number.isFinite(value);
-    if (known) setAll(this.current, { cx: axis.x(axis.elapsed[index]!), cy: this.y(value) });
+    if (known) setAll(this.current, { cx: axis.x(axis.values[index]!), cy: this.y(value) });
     this.current.style.display = known ? "" : "none";
     this.panel.value.textContent = this.curve ? decimal(value, 3) : "";
   }

@@ -1,6 +1,7 @@
 import { scaleLinear, scaleLog, type ScaleLinear, type ScaleLogarithmic } from "d3-scale";
 import { extent, type Values } from "../common/arrays";
 import { count } from "../common/format";
+import type { Along } from "../common/index_frame";
 import type { Curve, History } from "./history";
 import type { State } from "./state";
 
@@ -11,11 +12,10 @@ type Choice = Pick<State, "scale" | "unit">;
 
 /** Training elapsed, in tokens or steps, on a log or a linear axis that all `runs` share.
  * On a log axis the untrained model, at 0, stands at the left end. */
-export class ElapsedAxis {
+export class ElapsedAxis implements Along {
   scale!: ScaleLogarithmic<number, number> | ScaleLinear<number, number>;
   private choice!: Choice;
   private hasStart = false;
-  private width = 1;
 
   constructor(
     private readonly history: History,
@@ -32,12 +32,15 @@ export class ElapsedAxis {
     if (low === high) [low, high] = [low / 2, high * 2 || 1];
     this.hasStart = choice.scale === "log" && all.some((value) => value <= 0);
     if (this.hasStart) low /= (high / low) ** ROOM_FOR_START;
-    this.scale = (choice.scale === "log" ? scaleLog() : scaleLinear()).domain([low, high]).range([0, this.width]);
+    this.scale = (choice.scale === "log" ? scaleLog() : scaleLinear()).domain([low, high]);
   }
 
   resize(width: number): void {
-    this.width = width;
     this.scale.range([0, width]);
+  }
+
+  private get width(): number {
+    return this.scale.range()[1]!;
   }
 
   get title(): string {
@@ -46,7 +49,7 @@ export class ElapsedAxis {
   }
 
   /** Where the checkpoints of this axis' run are counted. */
-  get elapsed(): Values {
+  get values(): Values {
     return this.valuesOf({ tokens: this.history.tokens, steps: this.history.steps });
   }
 
@@ -69,15 +72,6 @@ export class ElapsedAxis {
     if (value <= 0 && this.choice.scale === "log") return this.hasStart ? 0 : NaN;
     const x = this.scale(value);
     return x >= -0.5 && x <= this.width + 0.5 ? x : NaN;
-  }
-
-  nearestIndex(x: number): number {
-    let best = 0;
-    const { elapsed } = this;
-    for (let i = 1; i < elapsed.length; i++) {
-      if (Math.abs(this.x(elapsed[i]!) - x) < Math.abs(this.x(elapsed[best]!) - x)) best = i;
-    }
-    return best;
   }
 
   ticks(): { values: number[]; text: (value: number) => string } {

@@ -1,119 +1,87 @@
-import { Alert } from "../common/alert";
+import type { Alert } from "../common/alert";
 import { html } from "../common/dom";
 import type { Model } from "../common/model";
-import css from "../common/style.css";
+import { type Content, show } from "../common/shell";
+import { Stage } from "../common/stage";
+import { Stepper } from "../common/stepper";
 import { followTheme } from "../common/theme";
 import { AxisChoices, Choices } from "./choices";
 import { RunClock, SharedClock } from "./clock";
+import styles from "./explorer.css";
 import { type Header, History } from "./history";
 import { runLayout, sidesLayout } from "./layout";
-import { type Settings, Side } from "./side";
+import { Side } from "./side";
 import { SideModel } from "./side_model";
-import { Stage } from "./stage";
-import { Stepper } from "./stepper";
+import type { Settings } from "./state";
 
-const OWN_KEYS = new Set(["ArrowLeft", "ArrowRight", "ArrowUp", "ArrowDown", "Home", "End", "PageUp", "PageDown", " "]);
 const SIDES = ["_left", "_right"];
-
-interface Shown {
-  settings: Settings[];
-  stop(): void;
-}
+/** Views without an axis over training. */
+const OF_ONE_CHECKPOINT = ["grid", "scatter", "pattern", "text"];
 
 /** Show the explorer in `container`, and anew whenever the model's history has grown. Returns what takes it down. */
 export function mount(container: HTMLElement, model: Model): () => void {
-  let shown = show(container, model, []);
+  let sides: Side[] = [];
+  const open = (settings: readonly Settings[]): (() => void) =>
+    show(container, styles, (root, alert) => {
+      sides = readSides(root, model, alert, settings);
+      return fill(root, model, alert, sides);
+    });
+  let close = open([]);
   const showAnew = (): void => {
     const { activeElement } = container.getRootNode() as Document | ShadowRoot;
     const onSlider = container.contains(activeElement) && activeElement!.classList.contains("ik-slider");
-    shown.stop();
-    shown = show(container, model, shown.settings);
+    close();
+    close = open(sides.map(({ settings }) => settings));
     if (onSlider) container.querySelector<HTMLElement>(".ik-slider")?.focus();
   };
   model.on("change:_data", showAnew);
   return () => {
     model.off("change:_data", showAnew);
-    shown.stop();
+    close();
   };
 }
 
-function show(container: HTMLElement, model: Model, settings: Settings[]): Shown {
-  const alert = new Alert();
-  // JupyterLab has shortcuts on single letters; this attribute tells it that keys pressed here are not meant.
-  const root = html("div", { class: "ik-root", "data-lm-suppress-shortcuts": "true" });
-  container.append(html("style", {}, css), root);
-  let built: Shown | undefined;
-  try {
-    built = build(root, model, alert, settings);
-  } catch (error) {
-    alert.show(error);
-  }
-  root.append(alert.element);
-  return {
-    get settings() {
-      return built?.settings ?? settings;
-    },
-    stop: () => {
-      built?.stop();
-      container.replaceChildren();
-    },
-  };
-}
-
-function build(root: HTMLElement, model: Model, alert: Alert, settings: Settings[]): Shown {
-  const sides = readSides(root, model, alert, settings);
+function fill(root: HTMLElement, model: Model, alert: Alert, sides: readonly Side[]): Content {
   const contexts = sides.map(({ context }) => context);
   const clock = sides.length > 1 ? new SharedClock(sides, model) : new RunClock(sides[0]!);
-  const stepper = new Stepper(clock, alert);
+  const stepper = new Stepper(clock, "Checkpoint", alert);
   const choices = contexts.map((context) => new Choices(context));
   const axis = new AxisChoices(contexts);
-  const overTraining = contexts.some(({ history }) => history.header.views.some((view) => !["grid", "scatter", "pattern", "text"].includes(view)));
+  const overTraining = contexts.some(({ history }) => history.header.views.some((view) => !OF_ONE_CHECKPOINT.includes(view)));
   const ofRun = choices.map(({ elements }) => elements);
   const tools = [...stepper.elements, ...(sides.length > 1 ? [] : ofRun[0]!), ...(overTraining ? axis.elements : [])];
   const toolbar = html("div", { class: "ik-toolbar", role: "group", "aria-label": "Checkpoint and what is shown" }, ...tools);
   root.append(toolbar, sides.length > 1 ? sidesLayout(sides, ofRun) : runLayout(sides[0]!));
-  root.addEventListener(
-    "keydown",
-    alert.guard((event: KeyboardEvent) => {
-      stepper.onKey(event);
-      // A notebook moves between cells with these, and would keep them from the slider.
-      if (OWN_KEYS.has(event.key)) event.stopPropagation();
-    }),
-  );
 
-  const stage = new Stage(alert);
-  const describeAll = (): void => contexts.forEach((_, index) => describe(root, sides[index]!, index));
-  for (const [index, side] of sides.entries()) {
-    for (const view of side.views.values()) stage.add(view);
-    const { store, axis: elapsed } = side.context;
-    store.subscribe(alert.guard((changed) => {
+  const stages = sides.map(({ views }) => new Stage([...views.values()], alert));
+  const describeAll = (): void => sides.forEach((side, index) => describe(root, side, index));
+  for (const [index, { context }] of sides.entries()) {
+    context.store.subscribe(alert.guard((changed) => {
       stepper.update();
       choices[index]!.update(changed);
       if (changed.has("scale") || changed.has("unit")) {
         axis.update();
-        elapsed.choose(store.state);
-        stage.drawAll();
-      } else stage.update(side.views.values(), changed);
+        context.axis.choose(context.store.state);
+        stages[index]!.drawAll();
+      } else stages[index]!.update(changed);
       describeAll();
     }));
     choices[index]!.update();
   }
   describeAll();
   const nLayers = Math.max(...contexts.map(({ history }) => history.header.layers.length));
-  const unfollow = followTheme(root, nLayers, () => stage.drawAll());
+  const unfollow = followTheme(root, nLayers, () => stages.forEach((stage) => stage.drawAll()));
   return {
-    get settings() {
-      return sides.map((side) => side.settings);
-    },
+    onKey: (event) => stepper.onKey(event),
     stop: () => {
-      for (const part of [stepper, stage, clock, ...sides]) part.stop();
+      for (const part of [stepper, ...stages, clock, ...sides]) part.stop();
       unfollow();
     },
   };
 }
 
 /** The one run of an explorer, or the two of a comparison, whose data lie one after the other. */
-function readSides(root: HTMLElement, model: Model, alert: Alert, settings: Settings[]): Side[] {
+function readSides(root: HTMLElement, model: Model, alert: Alert, settings: readonly Settings[]): Side[] {
   const header = model.get("_header") as Header | { sides: (Header & { at: number })[] };
   const data = model.get("_data") as DataView;
   const parts = "sides" in header ? header.sides : [{ ...header, at: 0 }];
@@ -128,6 +96,6 @@ function readSides(root: HTMLElement, model: Model, alert: Alert, settings: Sett
 function describe(root: HTMLElement, { context: { history, store } }: Side, index: number): void {
   const { index: step, head, text, query } = store.state;
   const suffix = index ? `${index + 1}` : "";
-  const shown = { step: history.steps[step], head: history.nHeads ? history.headName(head) : "", text, query };
+  const shown = { step: history.steps[step], head: history.heads.n ? history.heads.name(head) : "", text, query };
   for (const [name, value] of Object.entries(shown)) root.dataset[name + suffix] = String(value);
 }

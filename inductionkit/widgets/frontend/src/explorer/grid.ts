@@ -1,19 +1,20 @@
 import { ColourScale } from "../common/colours";
 import { html, pointer, setAll, svg } from "../common/dom";
 import { decimal } from "../common/format";
+import { MOVES } from "../common/keys";
 import { Layer } from "../common/layer";
 import { Panel } from "../common/panel";
 import { ScaleBar } from "../common/scale_bar";
+import type { Changed } from "../common/store";
 import { themeOf } from "../common/theme";
 import { scoreChoice, scoreText } from "./scores";
-import type { Field } from "./state";
+import { type Field, pick, type State } from "./state";
 import { type Context, sharedExtent, type View } from "./view";
 
 const MARGIN = { top: 30, right: 2, bottom: 4, left: 38 };
 const [MAX_CELL, MAX_HEIGHT, MAX_ROW] = [56, 236, 34];
 /** Cells at least this large carry their number. */
 const NUMBER_SIZE = [34, 16] as const;
-const MOVES: Record<string, [number, number]> = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] };
 const FIELDS: Field[] = ["index", "head", "heads", "hover", "score"];
 
 /** Any score of every head at the current checkpoint, layer by head. */
@@ -37,7 +38,7 @@ export class GridView implements View {
     this.overlay.addEventListener("pointerleave", () => store.set({ hover: null }));
     this.overlay.addEventListener("click", alert.guard((event: MouseEvent) => {
       const head = this.headAt(event);
-      if (head !== null) event.shiftKey ? store.toggle(head) : store.set({ head });
+      if (head !== null) pick(store, head, event.shiftKey);
     }));
     this.overlay.addEventListener("keydown", alert.guard((event: KeyboardEvent) => this.moveByKey(event)));
   }
@@ -69,7 +70,7 @@ export class GridView implements View {
     this.mark();
   }
 
-  update(changed: ReadonlySet<Field>): void {
+  update(changed: Changed<State>): void {
     if (changed.has("score")) this.choice.show();
     if (changed.has("index") || changed.has("score")) this.paint();
     if (FIELDS.some((field) => changed.has(field))) this.mark();
@@ -86,7 +87,7 @@ export class GridView implements View {
     // Naming a font has the page's styles computed then and there, so only where there is text to draw.
     if (numbered) Object.assign(draw, { textAlign: "center", textBaseline: "middle", font: "11px system-ui, sans-serif" });
     const gap = width > 8 ? 1 : 0;
-    for (let head = 0; head < history.nHeads; head++) {
+    for (let head = 0; head < history.heads.n; head++) {
       const value = history.scoreAt(score, index, head);
       const [x, y] = this.place(head);
       if (Number.isNaN(value)) continue;
@@ -113,10 +114,10 @@ export class GridView implements View {
     box("ik-cell-chosen", head);
     const shown = hover ?? head;
     const value = scoreText(this.context, score, history.scoreAt(score, index, shown));
-    this.panel.value.textContent = `${history.headName(shown)}: ${value}`;
-    this.panel.element.dataset.head = history.headName(head);
+    this.panel.value.textContent = `${history.heads.name(shown)}: ${value}`;
+    this.panel.element.dataset.head = history.heads.name(head);
     const help = "Arrow keys choose a head, shift-click highlights one.";
-    this.overlay.setAttribute("aria-label", `Heads, layer by head. Head ${history.headName(head)}: ${value}. ${help}`);
+    this.overlay.setAttribute("aria-label", `Heads, layer by head. Head ${history.heads.name(head)}: ${value}. ${help}`);
   }
 
   private place(head: number): [number, number] {
@@ -136,10 +137,6 @@ export class GridView implements View {
     if (!move) return;
     event.preventDefault();
     const { store, history } = this.context;
-    const across = history.header.heads.length;
-    const [row, column] = [Math.floor(store.state.head / across) + move[0], (store.state.head % across) + move[1]];
-    if (row >= 0 && row < history.header.layers.length && column >= 0 && column < across) {
-      store.set({ head: row * across + column });
-    }
+    store.set({ head: history.heads.neighbour(store.state.head, ...move) });
   }
 }

@@ -1,9 +1,10 @@
 import { choice } from "../common/controls";
 import { html } from "../common/dom";
 import { integer } from "../common/format";
+import type { Changed } from "../common/store";
 import { scoreText } from "./scores";
 import { findHeads } from "./search";
-import type { Field } from "./state";
+import { type Field, pick, type State } from "./state";
 import { type Context, sharedExtent, words } from "./view";
 
 /** More rows than these are not read, and each costs at every step; a search narrows them. */
@@ -45,17 +46,16 @@ export class HeadList {
       const place = this.rows.findIndex(({ element }) => element.contains(event.target as Node));
       const head = this.shown[place];
       if (head === undefined) return;
-      if (this.rows[place]!.pin.contains(event.target as Node) || event.shiftKey) store.toggle(head);
-      else store.set({ head });
+      pick(store, head, this.rows[place]!.pin.contains(event.target as Node) || event.shiftKey);
     }));
   }
 
-  update(changed?: ReadonlySet<Field>): void {
+  update(changed?: Changed<State>): void {
     if (changed && !FIELDS.some((field) => changed.has(field))) return;
     const { history, store, runs } = this.context;
     const { index, head, heads, search, score } = store.state;
-    const found = findHeads(history, search);
-    const sorted = this.sorted(found ? [...found] : Array.from({ length: history.nHeads }, (_, other) => other));
+    const found = findHeads(history.heads, search);
+    const sorted = this.sorted(found ? [...found] : Array.from({ length: history.heads.n }, (_, other) => other));
     this.shown = sorted.slice(0, MAX_ROWS);
     const hidden = sorted.length - this.shown.length;
     this.note.textContent = !sorted.length ? "no such head" : hidden ? `${integer(hidden)} more: search to narrow` : "";
@@ -73,13 +73,13 @@ export class HeadList {
       // A row that is the same as before costs the page nothing.
       if (row.shown === shown) continue;
       row.shown = shown;
-      name.textContent = history.headName(own);
+      name.textContent = history.heads.name(own);
       value.textContent = text;
       pick.style.backgroundSize = `${(100 * share).toFixed(0)}% 2px`;
-      pick.style.backgroundImage = `linear-gradient(var(--ik-layer-${history.layerIndex(own)}) 0 0)`;
+      pick.style.backgroundImage = `linear-gradient(var(--ik-layer-${history.heads.layerIndex(own)}) 0 0)`;
       pick.setAttribute("aria-pressed", String(own === head));
       pin.setAttribute("aria-pressed", String(heads.includes(own)));
-      pin.setAttribute("aria-label", `Highlight head ${history.headName(own)}`);
+      pin.setAttribute("aria-label", `Highlight head ${history.heads.name(own)}`);
     }
   }
 

@@ -1,6 +1,7 @@
 /** A history as the browser reads it; the Python half is `_phase_data.py`. */
 
 import { type Entry, extent, readArrays, type Values } from "../common/arrays";
+import { Heads } from "../common/heads";
 import type { FilmsHeader } from "./films";
 
 export interface Header {
@@ -31,12 +32,12 @@ export interface Curve {
 
 const hasData = (values: Values | undefined): values is Values => values?.some(Number.isFinite) ?? false;
 
-/** One run. A head is one number here, counted through the layers: layer index × heads + head index. */
+/** One run. */
 export class History {
   readonly arrays: ReadonlyMap<string, Values>;
   readonly steps: Values;
   readonly tokens: Values | undefined;
-  readonly nHeads: number;
+  readonly heads: Heads;
   private readonly extents = new Map<string, [number, number] | null>();
 
   constructor(
@@ -46,7 +47,7 @@ export class History {
     this.arrays = readArrays(header.arrays, data);
     this.steps = this.arrays.get("step")!;
     this.tokens = header.elapsed === "tokens" ? this.arrays.get("elapsed")! : undefined;
-    this.nHeads = header.layers.length * header.heads.length;
+    this.heads = new Heads(header.layers, header.heads);
   }
 
   get nSteps(): number {
@@ -63,7 +64,7 @@ export class History {
   }
 
   scoreAt(name: string, index: number, head: number): number {
-    return this.arrays.get(name)?.[index * this.nHeads + head] ?? NaN;
+    return this.arrays.get(name)?.[index * this.heads.n + head] ?? NaN;
   }
 
   /** From the smallest to the largest value of an array, at any checkpoint. */
@@ -96,15 +97,6 @@ export class History {
     while (right < nSteps - 1 && seen[right]! < tokens) right++;
     const [from, to] = [seen[right - 1]!, seen[right]!];
     return steps[right - 1]! + ((steps[right]! - steps[right - 1]!) * (tokens - from)) / (to - from);
-  }
-
-  headName(head: number): string {
-    const { layers, heads } = this.header;
-    return `${layers[Math.floor(head / heads.length)]}.${heads[head % heads.length]}`;
-  }
-
-  layerIndex(head: number): number {
-    return Math.floor(head / this.header.heads.length);
   }
 
   /** The query that a text is first read from: its last token. */

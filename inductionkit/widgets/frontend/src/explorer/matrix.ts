@@ -1,5 +1,6 @@
 import { html, setAll, svg } from "../common/dom";
 import { shortened, visible } from "../common/format";
+import { MOVES } from "../common/keys";
 import { row, type Pattern } from "./films";
 
 /** Room for the names of tokens, above and to the left. */
@@ -7,7 +8,6 @@ const MARGIN = { top: 58, right: 4, bottom: 2, left: 76 };
 const MAX_SIDE = 330;
 /** Names of tokens stand this far apart at least, and are as long as this at most. */
 const [NAME_HEIGHT, NAME_LENGTH] = [11, 9];
-const MOVES: Record<string, [number, number]> = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] };
 
 export interface Cell {
   query: number;

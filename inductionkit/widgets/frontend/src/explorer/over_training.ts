@@ -1,20 +1,18 @@
 import { setAll, svg } from "../common/dom";
-import { Frame } from "../common/frame";
+import type { Frame } from "../common/frame";
+import { IndexFrame } from "../common/index_frame";
 import { path } from "../common/path";
 import type { Curve } from "./history";
 import type { Context } from "./view";
 
-const MARGIN = { top: 10, right: 38, bottom: 22, left: 50 };
-const AXIS_TITLE_HEIGHT = 18;
+const [LEFT, RIGHT] = [50, 38];
 /** Where the intervals of the window's ends are drawn, from the top, and half the height of their caps. */
 const [INTERVAL_Y, CAP] = [3, 3];
 
-/** A frame over training: elapsed on x, the phase window shaded, the current checkpoint marked. Dragging moves it. */
-export class TrainingFrame extends Frame {
-  private readonly shade: SVGRectElement;
-  private readonly intervals: SVGPathElement;
-  private readonly marker: SVGLineElement;
-  private readonly hasTitle: boolean;
+/** A frame over training: elapsed on x, the phase window shaded, the current checkpoint marked. */
+export class TrainingFrame extends IndexFrame {
+  private readonly shade = svg("rect", { class: "ik-window" });
+  private readonly intervals = svg("path", { class: "ik-intervals" });
 
   constructor(
     private readonly context: Context,
@@ -24,30 +22,18 @@ export class TrainingFrame extends Frame {
     titled: boolean,
     bleed: number,
   ) {
-    const extra = titled ? AXIS_TITLE_HEIGHT : 0;
-    super(body, description, height + extra, { ...MARGIN, bottom: MARGIN.bottom + extra }, bleed);
-    this.hasTitle = titled;
-    this.shade = svg("rect", { class: "ik-window" }, this.plot);
-    this.intervals = svg("path", { class: "ik-intervals" }, this.plot);
-    this.marker = svg("line", { class: "ik-marker" }, this.plot);
-    this.dragToStep();
+    const { axis, store, alert } = context;
+    super(axis, alert, body, {
+      ...{ description, height, titled, bleed, left: LEFT, right: RIGHT },
+      chosen: () => store.state.index,
+      choose: (index) => store.set({ index }),
+    });
+    this.plot.prepend(this.shade, this.intervals);
   }
 
-  drawAxes(y: Parameters<Frame["axes"]>[0]["y"], yTicks: number): void {
-    const { axis } = this.context;
-    axis.resize(this.width);
-    const xTitle = this.hasTitle ? { xTitle: axis.title } : {};
-    this.axes({ x: axis.scale, y, xTicks: axis.ticks(), yTicks, ...xTitle });
+  override drawAxes(y: Parameters<Frame["axes"]>[0]["y"], yTicks: number): void {
+    super.drawAxes(y, yTicks);
     this.drawWindow();
-    setAll(this.marker, { y1: 0, y2: this.height });
-    this.moveMarker();
-  }
-
-  moveMarker(): void {
-    const { axis, store } = this.context;
-    axis.resize(this.width);
-    const x = axis.x(axis.elapsed[store.state.index]!);
-    setAll(this.marker, { transform: `translate(${x},0)`, "data-x": x.toFixed(1) });
   }
 
   /** The path of a curve; missing values and values off the axis are gaps. */
@@ -59,11 +45,6 @@ export class TrainingFrame extends Frame {
         return place.every(Number.isFinite) ? place : null;
       }),
     );
-  }
-
-  /** A press that means something else, the choice of a line for instance, moves no step. */
-  protected takesPress(_event: PointerEvent): boolean {
-    return false;
   }
 
   private drawWindow(): void {
@@ -78,25 +59,5 @@ export class TrainingFrame extends Frame {
       return `M${from},${INTERVAL_Y}H${to}${cap(from!)}${cap(to!)}`;
     });
     this.intervals.setAttribute("d", bars.join(""));
-  }
-
-  private dragToStep(): void {
-    const { axis, store, alert } = this.context;
-    let dragging = false;
-    const step = (event: PointerEvent): void => {
-      axis.resize(this.width);
-      store.set({ index: axis.nearestIndex(this.place(event)[0]) });
-    };
-    this.svg.addEventListener(
-      "pointerdown",
-      alert.guard((event: PointerEvent) => {
-        if (event.button !== 0 || this.takesPress(event)) return;
-        dragging = true;
-        this.svg.setPointerCapture(event.pointerId);
-        step(event);
-      }),
-    );
-    this.svg.addEventListener("pointermove", alert.guard((event: PointerEvent) => void (dragging && step(event))));
-    for (const end of ["pointerup", "pointercancel"]) this.svg.addEventListener(end, () => (dragging = false));
   }
 }

@@ -1,14 +1,15 @@
-import { ColourScale, inkOn } from "../common/colours";
+import { attentionColours, ColourScale, inkOn } from "../common/colours";
 import { Segments } from "../common/controls";
 import { html, setAll } from "../common/dom";
 import { decimal } from "../common/format";
 import { Panel } from "../common/panel";
 import { ScaleBar } from "../common/scale_bar";
-import { attentionColours, themeOf } from "../common/theme";
+import { themeOf } from "../common/theme";
 import { extent } from "../common/arrays";
+import type { Changed } from "../common/store";
 import { row, type Pattern } from "./films";
 import { type Cell, Matrix, strongestKey } from "./matrix";
-import type { Field } from "./state";
+import type { Field, State } from "./state";
 import { TokenRow, tokenBox, type Look } from "./tokens";
 import type { Context, View } from "./view";
 
@@ -70,7 +71,7 @@ export class PatternView implements View {
     this.refresh();
   }
 
-  update(changed: ReadonlySet<Field>): void {
+  update(changed: Changed<State>): void {
     if (changed.has("text")) this.write();
     if (changed.has("index") || changed.has("head") || changed.has("text")) this.refresh();
     else if (FIELDS.some((field) => changed.has(field))) this.point();
@@ -84,8 +85,8 @@ export class PatternView implements View {
     this.matrix.paint(typeof got === "string" ? null : got, this.colours, typeof got === "string" ? WHY[got] : "");
     const shown = got === "asked" || got === "absent" ? got : `${index}/${head}/${text}`;
     setAll(this.matrix.overlay, { "data-shown": shown });
-    this.panel.value.textContent = `head ${history.headName(head)}`;
-    this.panel.element.dataset.head = history.headName(head);
+    this.panel.value.textContent = `head ${history.heads.name(head)}`;
+    this.panel.element.dataset.head = history.heads.name(head);
     this.point();
   }
 

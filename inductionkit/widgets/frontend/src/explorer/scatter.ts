@@ -2,13 +2,15 @@ import { scaleLinear } from "d3-scale";
 import { ColourScale } from "../common/colours";
 import { setAll, svg } from "../common/dom";
 import { Frame } from "../common/frame";
+import { nearestWithin } from "../common/nearest";
 import { path } from "../common/path";
 import { Panel } from "../common/panel";
 import { ScaleBar } from "../common/scale_bar";
 import { decimal } from "../common/format";
+import type { Changed } from "../common/store";
 import { layerColour, themeOf } from "../common/theme";
 import { scoreChoice, scoreText } from "./scores";
-import type { Field } from "./state";
+import { type Field, pick, type State } from "./state";
 import { type Context, sharedExtent, type View, words } from "./view";
 
 const HEIGHT = 268;
@@ -56,7 +58,7 @@ export class ScatterView implements View {
     this.frame.svg.addEventListener("pointerleave", () => store.set({ hover: null }));
     this.frame.svg.addEventListener("click", alert.guard((event: MouseEvent) => {
       const head = this.headAt(...this.frame.place(event));
-      if (head !== null) event.shiftKey ? store.toggle(head) : store.set({ head });
+      if (head !== null) pick(store, head, event.shiftKey);
     }));
   }
 
@@ -77,7 +79,7 @@ export class ScatterView implements View {
     this.move();
   }
 
-  update(changed: ReadonlySet<Field>): void {
+  update(changed: Changed<State>): void {
     if (changed.has("across") || changed.has("up")) this.draw(this.frame.svg.clientWidth);
     else if (MOVING.some((field) => changed.has(field))) this.move();
     else if (changed.has("hover")) this.point();
@@ -98,11 +100,11 @@ export class ScatterView implements View {
     this.chosen.style.display = place ? "" : "none";
     if (place) setAll(this.chosen, { cx: place[0].toFixed(2), cy: place[1].toFixed(2) });
     this.chosen.style.fill = colourOf(head);
-    this.trail.style.stroke = `var(--ik-layer-${history.layerIndex(head)})`;
+    this.trail.style.stroke = `var(--ik-layer-${history.heads.layerIndex(head)})`;
     this.trail.setAttribute("d", path(Array.from({ length: index + 1 }, (_, step) => this.place(step, head))));
     const [x, y] = [across, up].map((name) => scoreText(this.context, name, history.scoreAt(name, index, head)));
-    this.panel.value.textContent = `${history.headName(head)}: ${place ? `${x}, ${y}` : "no data"}`;
-    this.panel.element.dataset.head = history.headName(head);
+    this.panel.value.textContent = `${history.heads.name(head)}: ${place ? `${x}, ${y}` : "no data"}`;
+    this.panel.element.dataset.head = history.heads.name(head);
     this.point();
   }
 
@@ -116,16 +118,16 @@ export class ScatterView implements View {
     if (scale) this.bar.show("", scale, (value) => decimal(value));
     const layers = history.header.layers.map((_, layer) => layerColour(theme, layer, history.header.layers.length));
     const colourOf = (head: number): string => {
-      if (!scale) return layers[history.layerIndex(head)]!;
+      if (!scale) return layers[history.heads.layerIndex(head)]!;
       const value = history.scoreAt(colour, index, head);
       return Number.isNaN(value) ? "transparent" : scale.css(value);
     };
     const draw = this.frame.beginLayer();
-    const radius = history.nHeads > MANY ? 3 : 4.5;
+    const radius = history.heads.n > MANY ? 3 : 4.5;
     draw.globalAlpha = scale ? 0.95 : 0.65;
     draw.lineWidth = 0.75;
     draw.strokeStyle = theme === "dark" ? "#9aa5b1" : "#5b6673";
-    for (let head = 0; head < history.nHeads; head++) {
+    for (let head = 0; head < history.heads.n; head++) {
       const place = this.place(index, head);
       if (!place) continue;
       draw.beginPath();
@@ -163,17 +165,14 @@ export class ScatterView implements View {
     const x = place[0] + (left ? -1 : 1) * (CHOSEN_RADIUS + 4);
     const anchor = left ? "end" : "start";
     const name = svg("text", { class: `ik-head-name ik-halo ${kind}`, x, y: place[1], dy: "0.35em", "text-anchor": anchor }, this.names);
-    name.textContent = history.headName(head);
+    name.textContent = history.heads.name(head);
   }
 
   private headAt(x: number, y: number): number | null {
     const { history, store } = this.context;
-    let [best, distance] = [null as number | null, REACH];
-    for (let head = 0; head < history.nHeads; head++) {
+    return nearestWithin(REACH, history.heads.n, (head) => {
       const place = this.place(store.state.index, head);
-      const away = place ? Math.hypot(place[0] - x, place[1] - y) : Infinity;
-      if (away < distance) [best, distance] = [head, away];
-    }
-    return best;
+      return place ? Math.hypot(place[0] - x, place[1] - y) : NaN;
+    });
   }
 }

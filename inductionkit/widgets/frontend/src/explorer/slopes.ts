@@ -4,9 +4,10 @@ import { ColourScale } from "../common/colours";
 import { decimal, integer } from "../common/format";
 import { Panel } from "../common/panel";
 import { ScaleBar } from "../common/scale_bar";
+import type { Changed } from "../common/store";
 import { themeOf } from "../common/theme";
 import { TrainingFrame } from "./over_training";
-import type { Field } from "./state";
+import type { State } from "./state";
 import type { Context, View } from "./view";
 
 const HEIGHT = 158;
@@ -34,10 +35,8 @@ export class SlopeView implements View {
     this.panel.legend.append(this.bar.element);
     this.frame.svg.addEventListener("pointermove", alert.guard((event: PointerEvent) => {
       const [x, y] = this.frame.place(event);
-      const { axis } = this.context;
-      axis.resize(this.frame.width);
       const row = this.edges.findLastIndex((edge) => this.y(edge) >= y);
-      this.at = row >= 0 && row < this.positions.length && x >= 0 ? { index: axis.nearestIndex(x), row } : null;
+      this.at = row >= 0 && row < this.positions.length && x >= 0 ? { index: this.frame.nearestIndex(x), row } : null;
       this.readOut();
     }));
     this.frame.svg.addEventListener("pointerleave", alert.guard(() => {
@@ -72,7 +71,7 @@ export class SlopeView implements View {
     this.readOut();
   }
 
-  update(changed: ReadonlySet<Field>): void {
+  update(changed: Changed<State>): void {
     if (!changed.has("index")) return;
     this.frame.moveMarker();
     this.readOut();
@@ -92,7 +91,7 @@ export class SlopeView implements View {
   /** Where the columns begin and end, half-way between the checkpoints. */
   private lefts(): number[] {
     const { axis } = this.context;
-    const places = Array.from(axis.elapsed, (value) => axis.x(value));
+    const places = Array.from(axis.values, (value) => axis.x(value));
     return [0, ...places.slice(1).map((place, index) => (place + places[index]!) / 2), this.frame.width];
   }
 

@@ -1,4 +1,10 @@
-/** What every view shows: one object, changed in one place, told to all once a frame. */
+import type { Model } from "../common/model";
+import { headTrait, headsTrait } from "../common/heads";
+import { initialState, oneOf, type Trait } from "../common/link";
+import { Store, toggled } from "../common/store";
+import type { History } from "./history";
+
+/** What the views of one run show. */
 export interface State {
   /** Checkpoint, by index. */
   index: number;
@@ -25,48 +31,51 @@ export interface State {
 }
 
 export type Field = keyof State;
-type Listener = (changed: ReadonlySet<Field>) => void;
 
-export class Store {
-  private readonly listeners: Listener[] = [];
-  private changed = new Set<Field>();
-  private frame = 0;
+/** What a reader has set in the front end alone, and keeps while the history grows. */
+export type Settings = Partial<Pick<State, "search" | "score" | "across" | "up" | "colour" | "scale" | "unit">>;
 
-  constructor(readonly state: State) {}
-
-  set(patch: Partial<State>): void {
-    for (const field of Object.keys(patch) as Field[]) {
-      if (same(this.state[field], patch[field])) continue;
-      Object.assign(this.state, { [field]: patch[field] });
-      this.changed.add(field);
-    }
-    if (this.changed.size && !this.frame) this.frame = requestAnimationFrame(() => this.tell());
-  }
-
-  /** Highlight a head, or no longer. */
-  toggle(head: number): void {
-    const { heads } = this.state;
-    this.set({ heads: heads.includes(head) ? heads.filter((other) => other !== head) : [...heads, head] });
-  }
-
-  subscribe(listener: Listener): void {
-    this.listeners.push(listener);
-  }
-
-  stop(): void {
-    cancelAnimationFrame(this.frame);
-    this.listeners.length = 0;
-  }
-
-  private tell(): void {
-    const changed = this.changed;
-    this.changed = new Set();
-    this.frame = 0;
-    for (const listener of this.listeners) listener(changed);
-  }
+/** Choose a head; or highlight it, or no longer. */
+export function pick(store: Store<State>, head: number, highlight: boolean): void {
+  store.set(highlight ? { heads: toggled(store.state.heads, head) } : { head });
 }
 
-function same(one: unknown, other: unknown): boolean {
-  if (!Array.isArray(one) || !Array.isArray(other)) return one === other;
-  return one.length === other.length && one.every((value, index) => value === other[index]);
+/** A store as it is in the beginning. */
+export function openStore(model: Model, history: History, runs: readonly History[], settings: Settings): Store<State> {
+  return new Store(initialState(model, traitsOf(history), { ...unchosen(history, runs), ...settings }));
+}
+
+/** A text is read from its last token at first. */
+export function atText(history: History, text: number): Pick<State, "text" | "query" | "key"> {
+  return { text, query: history.lastQuery(text), key: null };
+}
+
+export function traitsOf(history: History): Trait<State>[] {
+  const { heads, steps, header } = history;
+  const text = oneOf<State>("text", "text", header.texts);
+  return [
+    oneOf("step", "index", steps),
+    headTrait(heads, "head"),
+    headsTrait(heads, "heads"),
+    {
+      ...text,
+      toState: (name, state) => {
+        const { text: next = state.text } = text.toState(name, state);
+        return next === state.text ? {} : atText(history, next);
+      },
+    },
+  ];
+}
+
+/** The state before anything is chosen; losses of a text are held against the last checkpoint before the first window. */
+function unchosen(history: History, runs: readonly History[]): State {
+  const { scores, tokens, nSteps } = history;
+  const score = scores[0] ?? "";
+  const start = Math.min(...runs.map(({ header }) => header.window?.[0] ?? Infinity));
+  const before = Number.isFinite(start) && tokens ? tokens.findLastIndex((seen) => seen <= start) : 0;
+  return {
+    ...{ index: nSteps - 1, head: 0, heads: [], hover: null, reference: Math.max(before, 0), ...atText(history, 0) },
+    ...{ search: "", score, across: score, up: scores[1] ?? "", colour: "layer" },
+    ...{ scale: "log", unit: tokens ? "tokens" : "steps" },
+  };
 }

@@ -4,8 +4,9 @@ import { html } from "../common/dom";
 import { decimal, integer } from "../common/format";
 import { Panel } from "../common/panel";
 import { ScaleBar } from "../common/scale_bar";
+import type { Changed } from "../common/store";
 import { themeOf } from "../common/theme";
-import type { Field } from "./state";
+import type { Field, State } from "./state";
 import { TokenRow, tokenBox, type Look } from "./tokens";
 import type { Context, View } from "./view";
 
@@ -54,7 +55,7 @@ export class TextLossView implements View {
     this.readOut();
   }
 
-  update(changed: ReadonlySet<Field>): void {
+  update(changed: Changed<State>): void {
     if (FIELDS.some((field) => changed.has(field))) this.draw();
   }
 

@@ -1,21 +1,22 @@
 import { scaleLinear } from "d3-scale";
-import { html, setAll, svg } from "../common/dom";
+import { setAll, svg } from "../common/dom";
+import { addLayerLegend } from "../common/layers";
+import { nearestWithin } from "../common/nearest";
 import { Panel } from "../common/panel";
 import { path } from "../common/path";
+import type { Changed } from "../common/store";
 import { layerColour, themeOf } from "../common/theme";
 import { HeadList } from "./head_list";
 import { TrainingFrame } from "./over_training";
 import { scoreChoice, scoreText } from "./scores";
 import { findHeads } from "./search";
-import type { Field } from "./state";
+import { type Field, pick, type State } from "./state";
 import { type Context, sharedExtent, type View, words } from "./view";
 
 const HEIGHT = 196;
 const BLEED = 7;
 const REACH = 9;
 const NAME_HEIGHT = 12;
-/** With more layers than this, the legend is a ramp. */
-const MANY_LAYERS = 6;
 /** How strongly a line is drawn: found, and not found by a search. Many lines are thinner and fainter. */
 const [FOUND, FEW, FAINT] = [0.5, 64, 0.08];
 const FIELDS: Field[] = ["score", "search", "heads"];
@@ -23,7 +24,7 @@ const FIELDS: Field[] = ["score", "search", "heads"];
 /** Any score of every head over training. */
 export class TrajectoryView implements View {
   readonly panel = new Panel("trajectories", "Heads over training", "");
-  private readonly frame: HeadFrame;
+  private readonly frame: TrainingFrame;
   private readonly list: HeadList;
   private readonly choice: ReturnType<typeof scoreChoice>;
   private readonly zero: SVGLineElement;
@@ -38,16 +39,18 @@ export class TrajectoryView implements View {
     const { history, store, alert } = context;
     this.choice = scoreChoice(context, "Score", "score");
     this.panel.legend.append(this.choice.element);
-    this.frame = new HeadFrame(context, this.panel.body, "A score of each head over training", HEIGHT, true, BLEED);
-    this.frame.headAt = (x, y) => this.headAt(x, y);
+    this.frame = new TrainingFrame(context, this.panel.body, "A score of each head over training", HEIGHT, true, BLEED);
+    this.frame.takesPress = (event) => {
+      const head = this.headAt(...this.frame.place(event));
+      if (head !== null) pick(store, head, event.shiftKey);
+      return head !== null;
+    };
     this.zero = svg("line", { class: "ik-zero" }, this.frame.plot);
     this.hover = svg("path", { class: "ik-head-hover" }, this.frame.plot);
     this.chosen = svg("path", { class: "ik-head-chosen" }, this.frame.plot);
     this.current = svg("circle", { class: "ik-current", r: 4.5 }, this.frame.plot);
     this.names = svg("g", {}, this.frame.front);
-    const { layers } = history.header;
-    if (layers.length > MANY_LAYERS) this.panel.legend.append(this.ramp());
-    else layers.forEach((layer, index) => this.panel.addLegend("layer", `layer ${layer}`, `var(--ik-layer-${index})`));
+    addLayerLegend(this.panel, history.heads, "layer");
     this.frame.svg.addEventListener("pointermove", alert.guard((event: PointerEvent) => {
       store.set({ hover: event.buttons ? null : this.headAt(...this.frame.place(event)) });
     }));
@@ -63,7 +66,7 @@ export class TrajectoryView implements View {
     this.y.domain([Math.min(low, 0), Math.max(high, 0.1)]).nice(5).range([this.frame.height, 0]);
     this.frame.drawAxes(this.y, 5);
     axis.resize(this.frame.width);
-    this.places = Float32Array.from(axis.elapsed, (value) => axis.xInside(value));
+    this.places = Float32Array.from(axis.values, (value) => axis.xInside(value));
     setAll(this.zero, { x1: 0, x2: this.frame.width, y1: this.y(0), y2: this.y(0) });
     this.zero.style.display = low < 0 ? "" : "none";
     this.choice.show();
@@ -73,7 +76,7 @@ export class TrajectoryView implements View {
     this.list.update();
   }
 
-  update(changed: ReadonlySet<Field>): void {
+  update(changed: Changed<State>): void {
     if (changed.has("score")) this.draw(this.frame.svg.clientWidth);
     else if (FIELDS.some((field) => changed.has(field))) this.paint();
     if (changed.has("head") || changed.has("heads") || changed.has("hover")) this.choose();
@@ -85,12 +88,12 @@ export class TrajectoryView implements View {
   private paint(): void {
     const { history, store, root } = this.context;
     const { search, heads } = store.state;
-    const [found, theme] = [findHeads(history, search), themeOf(root)];
+    const [found, theme] = [findHeads(history.heads, search), themeOf(root)];
     const draw = this.frame.beginLayer();
-    const many = (found?.size ?? history.nHeads) > FEW;
+    const many = (found?.size ?? history.heads.n) > FEW;
     draw.lineJoin = "round";
     const line = (head: number): void => {
-      draw.strokeStyle = layerColour(theme, history.layerIndex(head), history.header.layers.length);
+      draw.strokeStyle = layerColour(theme, history.heads.layerIndex(head), history.header.layers.length);
       draw.beginPath();
       let pen = false;
       for (let index = 0; index < history.nSteps; index++) {
@@ -102,7 +105,7 @@ export class TrajectoryView implements View {
       }
       draw.stroke();
     };
-    for (let head = 0; head < history.nHeads; head++) {
+    for (let head = 0; head < history.heads.n; head++) {
       draw.lineWidth = many ? 1 : 1.5;
       draw.globalAlpha = found && !found.has(head) ? FAINT : many ? FOUND / 1.6 : FOUND;
       line(head);
@@ -123,8 +126,8 @@ export class TrajectoryView implements View {
     this.copyLine(head, this.chosen);
     this.hover.style.display = hover === null || hover === head ? "none" : "";
     if (hover !== null) this.copyLine(hover, this.hover);
-    this.current.style.fill = `var(--ik-layer-${history.layerIndex(head)})`;
-    this.panel.element.dataset.head = history.headName(head);
+    this.current.style.fill = `var(--ik-layer-${history.heads.layerIndex(head)})`;
+    this.panel.element.dataset.head = history.heads.name(head);
     this.frame.svg.style.cursor = hover === null ? "" : "pointer";
     this.nameEnds([...new Set([head, ...(hover === null ? [] : [hover]), ...heads])]);
     this.move();
@@ -136,9 +139,9 @@ export class TrajectoryView implements View {
     const { index, head, hover, score } = store.state;
     const y = this.yAt(index, head);
     this.current.style.display = Number.isFinite(y) ? "" : "none";
-    if (Number.isFinite(y)) setAll(this.current, { cx: axis.x(axis.elapsed[index]!), cy: y });
+    if (Number.isFinite(y)) setAll(this.current, { cx: axis.x(axis.values[index]!), cy: y });
     const shown = hover ?? head;
-    this.panel.value.textContent = `head ${history.headName(shown)}: ${scoreText(this.context, score, history.scoreAt(score, index, shown))}`;
+    this.panel.value.textContent = `head ${history.heads.name(shown)}: ${scoreText(this.context, score, history.scoreAt(score, index, shown))}`;
   }
 
   /** Show `head` again on top. */
@@ -148,7 +151,7 @@ export class TrajectoryView implements View {
       return Number.isFinite(x) && Number.isFinite(y) ? [x, y] : null;
     });
     line.setAttribute("d", path(places));
-    line.style.stroke = `var(--ik-layer-${this.context.history.layerIndex(head)})`;
+    line.style.stroke = `var(--ik-layer-${this.context.history.heads.layerIndex(head)})`;
   }
 
   /** Names at the ends of lines, moved apart where they would lie on each other; the first, the chosen head's, is bold. */
@@ -169,57 +172,24 @@ export class TrajectoryView implements View {
       if (at > this.frame.height + NAME_HEIGHT) break;
       const kind = head === heads[0] ? "ik-head-name ik-strong" : "ik-head-name";
       const name = svg("text", { class: kind, x: this.frame.width + 8, y: at, dy: "0.35em" }, this.names);
-      name.style.fill = `var(--ik-layer-${history.layerIndex(head)})`;
-      name.textContent = history.headName(head);
+      name.style.fill = `var(--ik-layer-${history.heads.layerIndex(head)})`;
+      name.textContent = history.heads.name(head);
     }
   }
 
   /** The head whose line passes nearest to a place, within reach; only those that a search finds. */
   private headAt(x: number, y: number): number | null {
-    const { axis, history, store } = this.context;
-    axis.resize(this.frame.width);
-    const found = findHeads(history, store.state.search);
+    const { history, store } = this.context;
+    const found = findHeads(history.heads, store.state.search);
     let right = 0;
     while (right < history.nSteps - 1 && this.places[right]! < x) right++;
     const left = Math.max(right - 1, 0);
     const [from, to] = [this.places[left]!, this.places[right]!];
     const share = to > from ? Math.min(Math.max((x - from) / (to - from), 0), 1) : 0;
-    let [best, distance] = [null as number | null, REACH];
-    for (let head = 0; head < history.nHeads; head++) {
-      if (found && !found.has(head)) continue;
+    return nearestWithin(REACH, history.heads.n, (head) => {
+      if (found && !found.has(head)) return NaN;
       const [before, after] = [this.yAt(left, head), this.yAt(right, head)];
-      const away = Math.abs(before + (after - before) * share - y);
-      if (away < distance) [best, distance] = [head, away];
-    }
-    return best;
-  }
-
-  /** Many layers: a ramp from the first to the last instead of a name for each. */
-  private ramp(): HTMLElement {
-    const { layers } = this.context.history.header;
-    const marks = layers.map((_, index) => {
-      const mark = html("span", { class: "ik-ramp" });
-      mark.style.background = `var(--ik-layer-${index})`;
-      return mark;
+      return Math.abs(before + (after - before) * share - y);
     });
-    return html("span", { class: "ik-key" }, `layer ${layers[0]}`, html("span", {}, ...marks), `${layers.at(-1)}`);
-  }
-}
-
-/** A training frame where a press on a head's line chooses the head, and with shift highlights it. */
-class HeadFrame extends TrainingFrame {
-  headAt: (x: number, y: number) => number | null = () => null;
-  private readonly pick: (head: number, more: boolean) => void;
-
-  constructor(...parameters: ConstructorParameters<typeof TrainingFrame>) {
-    super(...parameters);
-    const [{ store }] = parameters;
-    this.pick = (head, more) => (more ? store.toggle(head) : store.set({ head }));
-  }
-
-  protected override takesPress(event: PointerEvent): boolean {
-    const head = this.headAt(...this.place(event));
-    if (head !== null) this.pick(head, event.shiftKey);
-    return head !== null;
   }
 }

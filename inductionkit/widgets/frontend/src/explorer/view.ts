@@ -1,28 +1,24 @@
 import type { Alert } from "../common/alert";
-import type { Panel } from "../common/panel";
+import type * as stage from "../common/stage";
+import type { Store } from "../common/store";
 import type { ElapsedAxis } from "./elapsed";
 import type { Films } from "./films";
 import type { History } from "./history";
-import type { Field, Store } from "./state";
+import type { State } from "./state";
 
 /** What every view is built from. */
 export interface Context {
   history: History;
   /** The runs side by side, this one among them: their views share the extent of their axes. */
   runs: readonly History[];
-  store: Store;
+  store: Store<State>;
   axis: ElapsedAxis;
   films: Films;
   alert: Alert;
   root: HTMLElement;
 }
 
-/** A view draws everything when its width changes, and moves what depends on the state when the state does. */
-export interface View {
-  readonly panel: Panel;
-  draw(width: number): void;
-  update(changed: ReadonlySet<Field>): void;
-}
+export type View = stage.View<State>;
 
 /** From the smallest to the largest value of an array in any of the runs. */
 export function sharedExtent(runs: readonly History[], name: string): [number, number] | null {

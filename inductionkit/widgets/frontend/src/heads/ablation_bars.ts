@@ -3,15 +3,15 @@ import { extent } from "../common/arrays";
 import { html } from "../common/dom";
 import { shortened } from "../common/format";
 import { Panel } from "../common/panel";
+import type { View } from "../common/stage";
+import type { Changed } from "../common/store";
 import { type Context, kindName, metricTitle, type State } from "./ablation_data";
-import type { View } from "./shell";
 
 const MOVES: Record<string, number> = { ArrowDown: 1, ArrowUp: -1 };
 
 /** The change by zeroing each set of heads, a bar for each kind of ablation. */
 export class ChangeBars implements View<State> {
-  readonly panel = new Panel("bars", "", "");
-  readonly body = this.panel.body;
+  readonly panel = new Panel("bars");
   private readonly rows: HTMLButtonElement[];
 
   constructor(private readonly context: Context) {
@@ -32,7 +32,7 @@ export class ChangeBars implements View<State> {
     });
     const list = html("div", { class: "ik-set-rows", role: "group", "aria-label": "Sets of heads zeroed together" }, ...this.rows);
     list.addEventListener("keydown", alert.guard((event: KeyboardEvent) => this.move(event)));
-    this.body.append(list);
+    this.panel.body.append(list);
     if (data.header.kinds.length > 1) {
       for (const [kind, name] of data.header.kinds.entries()) this.panel.addLegend(`bar-${kind}`, `${kindName(name)} ablation`);
     }
@@ -56,12 +56,11 @@ export class ChangeBars implements View<State> {
       row.querySelector(".ik-set-track")!.replaceChildren(...bars, zero);
       row.querySelector(".ik-set-value")!.textContent = changes.map((change) => data.text(metric, change)).join(" / ");
     }
-    const unit = html("span", { class: "ik-unit" }, "nats per token; above 0 is worse without");
-    this.panel.element.querySelector(".ik-title")!.replaceChildren(metricTitle(data.header.metrics[metric]!), " ", unit);
+    this.panel.entitle(metricTitle(data.header.metrics[metric]!), "nats per token; above 0 is worse without");
     this.point();
   }
 
-  update(changed: ReadonlySet<keyof State>): void {
+  update(changed: Changed<State>): void {
     if (changed.has("step") || changed.has("metric")) this.draw();
     else this.point();
   }

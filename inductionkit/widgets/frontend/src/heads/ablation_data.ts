@@ -3,9 +3,9 @@
 import type { Alert } from "../common/alert";
 import { type Entry, readArrays, type Values } from "../common/arrays";
 import { label } from "../common/format";
-import { Heads } from "./heads";
+import { Heads } from "../common/heads";
+import type { Store } from "../common/store";
 import { digitsOf, limitOf, number } from "./numbers";
-import type { Store } from "./store";
 
 export interface Random {
   heads: string;

@@ -1,17 +1,17 @@
 import { ColourScale } from "../common/colours";
 import { html } from "../common/dom";
 import { Panel } from "../common/panel";
+import type { View } from "../common/stage";
+import type { Changed } from "../common/store";
 import { themeOf } from "../common/theme";
 import { type Context, kindName, metricTitle, type State } from "./ablation_data";
 import { HeadGrid } from "./grid";
-import type { View } from "./shell";
 
 const MAX_WIDTH = 420;
 
 /** The change by zeroing each head, layer by head, a map for each kind of ablation on one scale. */
 export class ChangeMaps implements View<State> {
-  readonly panel = new Panel("maps", "", "");
-  readonly body = this.panel.body;
+  readonly panel = new Panel("maps");
   private readonly maps: { grid: HeadGrid; value: HTMLElement }[];
   private readonly ramp = html("div", { class: "ik-map-ramp" });
   private readonly ends = html("div", { class: "ik-map-ends" });
@@ -38,7 +38,7 @@ export class ChangeMaps implements View<State> {
     const maps = html("div", { class: "ik-maps" }, ...figures);
     maps.style.setProperty("--ik-map", `${this.maps[0]!.grid.width}px`);
     const scale = html("div", { class: "ik-map-scale ik-map-scale-wide", "aria-hidden": "true" }, this.ramp, this.ends);
-    this.body.append(maps, scale);
+    this.panel.body.append(maps, scale);
   }
 
   draw(): void {
@@ -46,7 +46,7 @@ export class ChangeMaps implements View<State> {
     this.point();
   }
 
-  update(changed: ReadonlySet<keyof State>): void {
+  update(changed: Changed<State>): void {
     if (changed.has("step") || changed.has("metric")) this.paint();
     this.point();
   }
@@ -61,8 +61,7 @@ export class ChangeMaps implements View<State> {
     const [low, high] = [-limit, limit].map((end) => data.text(metric, end)) as [string, string];
     const [better, worse] = [`${low} better without`, `worse without +${high}`];
     this.ends.replaceChildren(html("span", {}, better), html("span", {}, worse));
-    const unit = html("span", { class: "ik-unit" }, "nats per token");
-    this.panel.element.querySelector(".ik-title")!.replaceChildren(metricTitle(data.header.metrics[metric]!), " ", unit);
+    this.panel.entitle(metricTitle(data.header.metrics[metric]!), "nats per token");
   }
 
   private point(): void {

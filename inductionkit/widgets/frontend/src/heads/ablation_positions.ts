@@ -5,8 +5,9 @@ import { count } from "../common/format";
 import { Frame } from "../common/frame";
 import { Panel } from "../common/panel";
 import { path } from "../common/path";
+import type { View } from "../common/stage";
+import type { Changed } from "../common/store";
 import { type Context, kindName, type State } from "./ablation_data";
-import type { View } from "./shell";
 
 const HEIGHT = 260;
 const MARGIN = { top: 10, right: 14, bottom: 40, left: 54 };
@@ -14,8 +15,7 @@ const MARGIN = { top: 10, right: 14, bottom: 40, left: 54 };
 /** Loss by position, with all heads and without the chosen ones. */
 export class LossByPosition implements View<State> {
   readonly panel = new Panel("positions", "Loss by position", "nats per token");
-  readonly body = this.panel.body;
-  private readonly frame = new Frame(this.body, "Loss by token index, with all heads and without the chosen ones", HEIGHT, MARGIN);
+  private readonly frame = new Frame(this.panel.body, "Loss by token index, with all heads and without the chosen ones", HEIGHT, MARGIN);
   private readonly x = scaleLog();
   private readonly y = scaleLinear();
   private readonly rules: SVGLineElement[];
@@ -63,7 +63,7 @@ export class LossByPosition implements View<State> {
     this.panel.value.textContent = `without ${data.name(shown)}`;
   }
 
-  update(changed: ReadonlySet<keyof State>): void {
-    if (changed.has("unit") || changed.has("hover") || changed.has("step")) this.draw(this.body.clientWidth);
+  update(changed: Changed<State>): void {
+    if (changed.has("unit") || changed.has("hover") || changed.has("step")) this.draw(this.panel.body.clientWidth);
   }
 }

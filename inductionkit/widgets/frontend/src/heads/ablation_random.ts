@@ -4,8 +4,8 @@ import { svg } from "../common/dom";
 import { decimal, label, shortened } from "../common/format";
 import { Frame } from "../common/frame";
 import { Panel } from "../common/panel";
-import type { Context, Random, State } from "./ablation_data";
-import type { View } from "./shell";
+import type { View } from "../common/stage";
+import type { Random, State } from "./ablation_data";
 
 const HEIGHT = 132;
 const MARGIN = { top: 8, right: 14, bottom: 40, left: 14 };
@@ -15,21 +15,17 @@ const SPREAD = 0.618034;
 /** How much rests on the heads, beside as many other heads drawn at random. */
 export class RandomDraws implements View<State> {
   readonly panel = new Panel("random", "Against random heads", "share of in-context learning lost");
-  readonly body = this.panel.body;
   private readonly frame: Frame;
   private readonly x = scaleLinear();
   private readonly y = scaleLinear([0, 1], [1, 0]);
   private readonly marks = svg("g");
 
-  constructor(
-    _: Context,
-    private readonly random: { about: Random; draws: Values; interval: Values },
-  ) {
+  constructor(private readonly random: { about: Random; draws: Values; interval: Values }) {
     const { about, draws } = random;
     const heads = label(shortened(about.heads));
     const among = about.among ? ` from ${label(about.among)}` : "";
     const told = `${heads} lose ${decimal(about.share ?? NaN)}; ${draws.length} draws of other heads${among}`;
-    this.frame = new Frame(this.body, `Share of the in-context-learning score lost: ${told}`, HEIGHT, MARGIN);
+    this.frame = new Frame(this.panel.body, `Share of the in-context-learning score lost: ${told}`, HEIGHT, MARGIN);
     this.frame.plot.append(this.marks);
     this.panel.addLegend("ring-accent", `heads ${heads}, 95 % of resampled sequences`);
     this.panel.addLegend("cloud", `${draws.length} draw${draws.length === 1 ? "" : "s"} of others, 95 % band`);

@@ -3,12 +3,15 @@ import { extent } from "../common/arrays";
 import { setAll, svg } from "../common/dom";
 import { count } from "../common/format";
 import { Frame } from "../common/frame";
+import { addLayerLegend } from "../common/layers";
+import { nearest, nearestWithin } from "../common/nearest";
 import { Panel } from "../common/panel";
 import { path } from "../common/path";
+import type { View } from "../common/stage";
+import type { Changed } from "../common/store";
 import { type Context, metricTitle, type State } from "./ablation_data";
-import { addLayerLegend } from "./layers";
-import type { View } from "./shell";
 
+const TITLE = "Over training";
 const HEIGHT = 220;
 const MARGIN = { top: 10, right: 42, bottom: 40, left: 54 };
 const REACH = 14;
@@ -17,9 +20,8 @@ const ROOM_FOR_START = 0.06;
 
 /** The change by zeroing each head or set, over training. */
 export class ChangeOverTraining implements View<State> {
-  readonly panel = new Panel("training", "Over training", "each ablation");
-  readonly body = this.panel.body;
-  private readonly frame = new Frame(this.body, "Change by zeroing heads, over training", HEIGHT, MARGIN);
+  readonly panel = new Panel("training", TITLE);
+  private readonly frame = new Frame(this.panel.body, "Change by zeroing heads, over training", HEIGHT, MARGIN);
   private readonly x = scaleLog();
   private readonly y = scaleLinear();
   private readonly zero = svg("line", { class: "ik-zero" }, this.frame.plot);
@@ -69,8 +71,8 @@ export class ChangeOverTraining implements View<State> {
     this.point();
   }
 
-  update(changed: ReadonlySet<keyof State>): void {
-    if (changed.has("metric")) return this.draw(this.body.clientWidth);
+  update(changed: Changed<State>): void {
+    if (changed.has("metric")) return this.draw(this.panel.body.clientWidth);
     if (changed.has("step")) this.move();
     this.point();
   }
@@ -114,13 +116,12 @@ export class ChangeOverTraining implements View<State> {
     this.name.textContent = Number.isFinite(end) && data.heads.n ? data.name(shown) : "";
     setAll(this.name, { x: this.frame.width + 8, y: Number.isFinite(end) ? this.y(end) : 0 });
     this.panel.value.textContent = `${data.name(shown)}: ${data.text(this.metric, data.change(0, this.metric, step, shown))}`;
-    this.panel.element.querySelector(".ik-unit")!.textContent = metricTitle(data.header.metrics[this.metric]!).toLowerCase();
+    this.panel.entitle(TITLE, metricTitle(data.header.metrics[this.metric]!).toLowerCase());
   }
 
   private stepAt(event: MouseEvent): number {
     const [x] = this.frame.place(event);
-    const away = (step: number): number => Math.abs(this.atStep(step) - x);
-    return [...Array(this.context.data.nSteps).keys()].reduce((best, step) => (away(step) < away(best) ? step : best), 0);
+    return nearest(Array.from({ length: this.context.data.nSteps }, (_, step) => this.atStep(step)), x);
   }
 
   /** The line that passes nearest at the nearest checkpoint, within reach. */
@@ -128,11 +129,6 @@ export class ChangeOverTraining implements View<State> {
     const { data } = this.context;
     const [, y] = this.frame.place(event);
     const step = this.stepAt(event);
-    let [best, distance] = [null as number | null, REACH];
-    for (let unit = 0; unit < data.nUnits; unit++) {
-      const away = Math.abs(this.y(data.change(0, this.metric, step, unit)) - y);
-      if (away < distance) [best, distance] = [unit, away];
-    }
-    return best;
+    return nearestWithin(REACH, data.nUnits, (unit) => Math.abs(this.y(data.change(0, this.metric, step, unit)) - y));
   }
 }

@@ -1,12 +1,13 @@
-import type { Alert } from "../common/alert";
 import { choice } from "../common/controls";
 import { html } from "../common/dom";
 import { shortened, visible } from "../common/format";
-import type { Model } from "../common/model";
+import { headOptions } from "../common/heads";
+import { initialState, type Trait } from "../common/link";
+import { mounted } from "../common/shell";
+import { Store } from "../common/store";
 import { DrawnPattern, loadCircuitsVis, unzipped } from "./circuitsvis";
-import { link } from "./link";
-import { type Built, heading, mountViews } from "./shell";
-import { Store } from "./store";
+import { heading } from "./heading";
+import styles from "./heads.css";
 
 interface Header {
   model: string;
@@ -27,20 +28,24 @@ const DECIMALS = 1000;
 /** Pixels of the drawing: its labels, at most a cell, at most all of it. */
 const [LABEL_WIDTH, CELL, MAX_WIDTH] = [160, 28, 900];
 
-/** Show attention patterns in `container`. Returns what takes it down. */
-export function mount(container: HTMLElement, model: Model): () => void {
-  return mountViews(container, model, build);
-}
-
-function build(root: HTMLElement, model: Model, alert: Alert): Built<State> {
+/** AttentionView. */
+export const mount = mounted<State>(styles, (root, model, alert) => {
   const header = model.get("_header") as Header;
   const names = header.names.map((pair) => pair.join("."));
   const tokens = header.tokens.map((token) => shortened(visible(token)));
-  const indexOf = (pair: unknown): number => names.indexOf((pair as number[] | null)?.join(".") ?? "");
-  const store = new Store<State>({ index: Math.max(indexOf(model.get("head")), 0) });
+  const traits: Trait<State>[] = [
+    {
+      ...{ name: "head", field: "index", toTrait: ({ index }) => header.names[index] },
+      toState: (pair) => {
+        const index = names.indexOf((pair as number[] | null)?.join(".") ?? "");
+        return index < 0 ? {} : { index };
+      },
+    },
+  ];
+  const store = new Store(initialState<State>(model, traits, { index: 0 }));
   const place = html("div", { class: "ik-circuitsvis", role: "img", "aria-busy": "true" });
   const status = html("p", { class: "ik-note", role: "status" }, "loading CircuitsVis …");
-  const heads = layerGroups(header.names, names);
+  const heads = headOptions(header.names);
   const chosen = choice("Head", heads, alert.guard((index: string) => store.set({ index: Number(index) })));
   const steps = [-1, 1].map((step) => {
     const title = step < 0 ? "Previous head" : "Next head";
@@ -73,16 +78,8 @@ function build(root: HTMLElement, model: Model, alert: Alert): Built<State> {
     place.setAttribute("aria-busy", "false");
     root.dataset.shown = names[index];
   };
-  const linked = link(model, store, [
-    {
-      ...{ name: "head", field: "index", toModel: () => header.names[store.state.index] },
-      fromModel: (pair) => (indexOf(pair) < 0 ? undefined : { index: indexOf(pair) }),
-    },
-  ]);
   return {
-    store,
-    views: [],
-    nLayers: 0,
+    ...{ store, traits, views: [] },
     changed: () => {
       const { index } = store.state;
       chosen.select.value = String(index);
@@ -93,11 +90,10 @@ function build(root: HTMLElement, model: Model, alert: Alert): Built<State> {
     },
     stop: () => {
       stopped = true;
-      linked();
       drawn.then((pattern) => pattern.draw(null)).catch(() => undefined);
     },
   };
-}
+});
 
 /** The rows of one head, sparse: CircuitsVis makes a block of every entry, and those that round to 0 are white anyway. */
 async function readPattern(data: DataView, { tokens, places, patternScale }: Header, index: number): Promise<number[][]> {
@@ -125,12 +121,4 @@ function summary(name: string, tokens: string[], rows: number[][]): string {
   const place = (position: number): string => `${position} “${tokens[position]}”`;
   if (!most) return `head ${name}: all attention to the first token`;
   return `head ${name}: most attention beyond the first token from query ${place(query)} to key ${place(key)}, ${most.toFixed(2)}`;
-}
-
-function layerGroups(pairs: [number, number][], names: string[]): HTMLElement[] {
-  const layers = [...new Set(pairs.map(([layer]) => layer))];
-  return layers.map((layer) => {
-    const options = names.flatMap((name, index) => (pairs[index]![0] === layer ? [new Option(name, String(index))] : []));
-    return html("optgroup", { label: `Layer ${layer}` }, ...options);
-  });
 }

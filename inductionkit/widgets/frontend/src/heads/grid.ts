@@ -1,7 +1,8 @@
 import type { Alert } from "../common/alert";
 import type { ColourScale } from "../common/colours";
 import { html, pointer, setAll, svg } from "../common/dom";
-import type { Heads } from "./heads";
+import type { Heads } from "../common/heads";
+import { MOVES } from "../common/keys";
 
 const MARGIN = { top: 2, right: 2, bottom: 27, left: 34 };
 const [MIN_CELL, MAX_CELL] = [3, 28];
@@ -9,7 +10,6 @@ const [MIN_CELL, MAX_CELL] = [3, 28];
 const [MAX_WIDTH, MAX_HEIGHT] = [204, 300];
 /** Cells of this size have gaps and hatching. */
 const ROOMY = 6;
-const MOVES: Record<string, [number, number]> = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] };
 
 interface Options {
   description: string;

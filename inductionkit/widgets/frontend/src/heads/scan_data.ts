@@ -2,8 +2,8 @@
 
 import { type Entry, readArrays, type Values } from "../common/arrays";
 import type { Alert } from "../common/alert";
-import { Heads } from "./heads";
-import type { Store } from "./store";
+import { Heads } from "../common/heads";
+import type { Store } from "../common/store";
 
 export interface Header {
   arrays: Entry[];
@@ -83,10 +83,4 @@ export class Scan {
 export function isBeyond(score: Score, head: number): boolean {
   const value = score.values[head]!;
   return score.nulls !== null && (value > score.nulls[1] || (score.signed && value < score.nulls[0]));
-}
-
-/** The marked heads with one more or one fewer. */
-export function toggled(marked: readonly number[], head: number): number[] {
-  const others = marked.filter((other) => other !== head);
-  return others.length < marked.length ? others : [...marked, head].sort((one, other) => one - other);
 }

@@ -2,11 +2,12 @@ import { html } from "../common/dom";
 import { label } from "../common/format";
 import { ColourScale } from "../common/colours";
 import { Panel } from "../common/panel";
+import type { View } from "../common/stage";
+import type { Changed } from "../common/store";
 import { themeOf } from "../common/theme";
 import { HeadGrid } from "./grid";
 import { number, spaced } from "./numbers";
 import type { Context, Score, State } from "./scan_data";
-import type { View } from "./shell";
 
 interface ScoreMap {
   score: Score;
@@ -18,7 +19,6 @@ interface ScoreMap {
 /** A layer-by-head map of each score; they show the same heads. */
 export class Maps implements View<State> {
   readonly panel = new Panel("maps", "Scores by layer and head", "");
-  readonly body = this.panel.body;
   private readonly maps: ScoreMap[];
 
   constructor(private readonly context: Context) {
@@ -28,7 +28,7 @@ export class Maps implements View<State> {
     const figures = this.maps.map((map) => figure(map));
     const maps = html("div", { class: "ik-maps" }, ...figures);
     maps.style.setProperty("--ik-map", `${this.maps[0]!.grid.width}px`);
-    this.body.append(maps);
+    this.panel.body.append(maps);
     if (scan.scores.some((score) => score.nulls)) {
       this.panel.addLegend("null", "range on re-initialised models");
     }
@@ -36,7 +36,7 @@ export class Maps implements View<State> {
     if (scan.scores.some((score) => score.threshold !== undefined)) this.panel.addLegend("threshold", "threshold");
     const missing = scan.scores.some((score) => score.values.some(Number.isNaN));
     if (missing) this.panel.addLegend("hatch", "not scored");
-    for (const reason of scan.header.unscored) this.body.append(html("p", { class: "ik-note" }, `not scored: ${label(reason)}`));
+    for (const reason of scan.header.unscored) this.panel.body.append(html("p", { class: "ik-note" }, `not scored: ${label(reason)}`));
   }
 
   draw(): void {
@@ -50,7 +50,7 @@ export class Maps implements View<State> {
     this.point();
   }
 
-  update(changed: ReadonlySet<keyof State>): void {
+  update(changed: Changed<State>): void {
     if (changed.has("marked")) this.mark();
     if (changed.has("head") || changed.has("hover")) this.point();
   }

@@ -4,11 +4,13 @@ import { extent } from "../common/arrays";
 import { html, setAll, svg } from "../common/dom";
 import { label } from "../common/format";
 import { Frame } from "../common/frame";
+import { addLayerLegend } from "../common/layers";
+import { nearestWithin } from "../common/nearest";
 import { Panel } from "../common/panel";
-import { addLayerLegend } from "./layers";
+import type { View } from "../common/stage";
+import type { Changed } from "../common/store";
 import { number, spaced } from "./numbers";
 import type { Context, Score, State } from "./scan_data";
-import type { View } from "./shell";
 
 const HEIGHT = 300;
 const MARGIN = { top: 10, right: 16, bottom: 40, left: 62 };
@@ -21,7 +23,6 @@ const NAME_LEFT = 0.88;
 /** Any two scores against each other, a dot per head, over what they are on models without structure. */
 export class ScoreScatter implements View<State> {
   readonly panel = new Panel("scatter", "Two scores", "a dot per head");
-  readonly body = html("div", { class: "ik-scatter-body" });
   private readonly frame: Frame;
   private readonly x = scaleLinear();
   private readonly y = scaleLinear();
@@ -35,7 +36,13 @@ export class ScoreScatter implements View<State> {
 
   constructor(private readonly context: Context) {
     const { scan, store, alert } = context;
-    this.frame = new Frame(this.body, "Two scores against each other, a dot per head", HEIGHT, MARGIN);
+    const options = (): HTMLElement[] =>
+      scan.axes.map((index) => new Option(spaced(label(scan.scores[index]!.name)), String(index)));
+    const across = choice("across", options(), alert.guard((index: string) => store.set({ x: Number(index) })));
+    const up = choice("up", options(), alert.guard((index: string) => store.set({ y: Number(index) })));
+    this.selects = { x: across.select, y: up.select };
+    this.panel.body.append(html("div", { class: "ik-choices" }, up.element, across.element));
+    this.frame = new Frame(this.panel.body, "Two scores against each other, a dot per head", HEIGHT, MARGIN);
     const { plot, front } = this.frame;
     plot.append(this.thresholds, this.rings);
     for (let head = 0; head < scan.heads.n; head++) {
@@ -46,12 +53,6 @@ export class ScoreScatter implements View<State> {
     plot.append(this.chosen);
     const name = (kind: string): SVGTextElement => svg("text", { class: `ik-head-name ik-halo ${kind}`, dy: "0.35em" }, front);
     this.names = { hover: name(""), head: name("ik-strong") };
-    const options = (): HTMLElement[] =>
-      scan.axes.map((index) => new Option(spaced(label(scan.scores[index]!.name)), String(index)));
-    const across = choice("across", options(), alert.guard((index: string) => store.set({ x: Number(index) })));
-    const up = choice("up", options(), alert.guard((index: string) => store.set({ y: Number(index) })));
-    this.selects = { x: across.select, y: up.select };
-    this.panel.body.append(html("div", { class: "ik-choices" }, up.element, across.element), this.body);
     this.listen();
     addLayerLegend(this.panel, scan.heads, "spot");
     this.panel.addLegend("ring", "marked");
@@ -80,8 +81,8 @@ export class ScoreScatter implements View<State> {
     this.point();
   }
 
-  update(changed: ReadonlySet<keyof State>): void {
-    if (changed.has("x") || changed.has("y")) return this.draw(this.body.clientWidth);
+  update(changed: Changed<State>): void {
+    if (changed.has("x") || changed.has("y")) return this.draw(this.panel.body.clientWidth);
     if (changed.has("marked")) this.mark();
     if (changed.has("head") || changed.has("hover")) this.point();
   }
@@ -154,12 +155,10 @@ export class ScoreScatter implements View<State> {
   }
 
   private headAt(x: number, y: number): number | null {
-    let [best, distance] = [null as number | null, REACH];
-    for (const [head, place] of this.places.entries()) {
-      const away = place ? Math.hypot(place[0] - x, place[1] - y) : Infinity;
-      if (away < distance) [best, distance] = [head, away];
-    }
-    return best;
+    return nearestWithin(REACH, this.places.length, (head) => {
+      const place = this.places[head];
+      return place ? Math.hypot(place[0] - x, place[1] - y) : NaN;
+    });
   }
 }
 

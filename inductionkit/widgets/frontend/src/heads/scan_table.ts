@@ -1,9 +1,10 @@
 import { html } from "../common/dom";
 import { label } from "../common/format";
 import { Panel } from "../common/panel";
+import type { View } from "../common/stage";
+import { type Changed, toggled } from "../common/store";
 import { number, spaced } from "./numbers";
-import { type Context, isBeyond, type State, toggled } from "./scan_data";
-import type { View } from "./shell";
+import { type Context, isBeyond, type State } from "./scan_data";
 
 /** Rows for the first heads in order; search and order bring the others. */
 const MAX_ROWS = 200;
@@ -20,7 +21,6 @@ interface Column {
 /** The heads in any order, searched by name; a box marks them. */
 export class HeadTable implements View<State> {
   readonly panel = new Panel("table", "Heads", "");
-  readonly body = this.panel.body;
   private readonly search = html("input", {
     ...{ type: "search", class: "ik-search", "aria-label": "Search heads" },
     placeholder: "1.3, layer 1, marked …",
@@ -46,7 +46,7 @@ export class HeadTable implements View<State> {
     this.search.addEventListener("input", alert.guard(() => this.list()));
     const table = html("table", { class: "ik-table" }, html("thead", {}, this.headRow()), this.rowsBody);
     const scroller = html("div", { class: "ik-scroll", tabindex: 0, role: "region", "aria-label": "Table of heads" }, table);
-    this.body.append(html("div", { class: "ik-choices" }, this.search, ...both, none), scroller, this.note);
+    this.panel.body.append(html("div", { class: "ik-choices" }, this.search, ...both, none), scroller, this.note);
     this.rowsBody.addEventListener("pointerover", alert.guard((event: Event) => store.set({ hover: this.headOf(event) })));
     this.rowsBody.addEventListener("pointerleave", () => store.set({ hover: null }));
     this.rowsBody.addEventListener("click", alert.guard((event: Event) => this.press(event)));
@@ -59,7 +59,7 @@ export class HeadTable implements View<State> {
     this.point();
   }
 
-  update(changed: ReadonlySet<keyof State>): void {
+  update(changed: Changed<State>): void {
     if (changed.has("marked") && (this.search.value.trim() || this.order.column === 0)) this.list();
     this.point();
   }
@@ -137,7 +137,7 @@ export class HeadTable implements View<State> {
     const head = this.headOf(event);
     if (head === null) return;
     const { store } = this.context;
-    if (event.target instanceof HTMLInputElement) store.set({ marked: toggled(store.state.marked, head) });
+    if (event.target instanceof HTMLInputElement) store.set({ marked: toggled(store.state.marked, head).sort((one, other) => one - other) });
     else store.set({ head });
   }
 

@@ -2,8 +2,8 @@ import { scaleLog } from "d3-scale";
 import type { Alert } from "../common/alert";
 import { type Entry, readArrays, type Values } from "../common/arrays";
 import { count } from "../common/format";
-import type { Along } from "./index_frame";
-import type { Store } from "./store";
+import type { Along } from "../common/index_frame";
+import type { Store } from "../common/store";
 
 export interface Header {
   arrays: Entry[];
@@ -68,19 +68,14 @@ export class Descent {
 const TICK_DISTANCE = 42;
 
 /** Data set sizes on a log axis. */
-export function alongSizes({ descent, store }: Context): Along {
+export function alongSizes({ descent }: Context): Along {
   const { sizes } = descent.header;
   const [first, last] = [sizes[0]!, Math.max(sizes.at(-1)!, sizes[0]! + 1)];
   return {
-    values: sizes,
-    scale: scaleLog().domain([first, last]),
+    ...{ values: sizes, scale: scaleLog().domain([first, last]), title: "data set size, points (log scale)" },
     ticks: (width) => {
       const every = Math.ceil((sizes.length * TICK_DISTANCE) / width);
       return { values: sizes.filter((_, index) => index % every === 0), text: count };
     },
-    chosen: () => store.state.size,
-    choose: (size) => store.set({ size }),
   };
 }
-
-export const SIZE_TITLE = "data set size, points (log scale)";

@@ -3,9 +3,8 @@ import { html, setAll, svg } from "../common/dom";
 import { decimal } from "../common/format";
 import { Frame } from "../common/frame";
 import { Panel } from "../common/panel";
+import type { View } from "../common/stage";
 import type { Context, Kind, State } from "./descent";
-import type { View } from "./shell";
-import type { Changed } from "./store";
 
 const TITLES: Record<Kind, [string, string]> = { features: ["Features", "columns of W"], points: ["Data points", "W x of each"] };
 const KINDS: Kind[] = ["features", "points"];
@@ -34,7 +33,7 @@ export class CloudsView implements View<State> {
     for (const half of this.halves) half.draw(each);
   }
 
-  update(_changed: Changed<State>): void {
+  update(): void {
     for (const half of this.halves) half.show();
   }
 }

@@ -1,13 +1,12 @@
 import { scaleLinear } from "d3-scale";
 import { setAll, svg } from "../common/dom";
 import { count, decimal } from "../common/format";
+import { IndexFrame } from "../common/index_frame";
 import { Panel } from "../common/panel";
 import { path } from "../common/path";
-import { alongSizes, type Context, SIZE_TITLE, type State } from "./descent";
-import { IndexFrame } from "./index_frame";
+import type { View } from "../common/stage";
+import { alongSizes, type Context, type State } from "./descent";
 import { drawLevels } from "./levels";
-import type { View } from "./shell";
-import type { Changed } from "./store";
 
 /** A curve that is drawn for every seed. */
 interface Series {
@@ -41,9 +40,13 @@ export class CurvesView implements View<State> {
     private readonly options: Options,
   ) {
     this.panel = new Panel(options.name, options.title, options.unit);
-    const frame = { description: `${options.title} against data set size`, height: options.height, right: 40 };
-    const title = options.titled ? SIZE_TITLE : null;
-    this.frame = new IndexFrame(alongSizes(context), context.alert, this.panel.body, { ...frame, title });
+    const { store, alert } = context;
+    const { title, height, titled } = options;
+    this.frame = new IndexFrame(alongSizes(context), alert, this.panel.body, {
+      ...{ description: `${title} against data set size`, height, titled, right: 40 },
+      chosen: () => store.state.size,
+      choose: (size) => store.set({ size }),
+    });
     this.levels = svg("g", { class: "ik-levels" }, this.frame.front);
     this.peak = svg("line", { class: "ik-peak" }, this.frame.plot);
     this.lines = svg("g", {}, this.frame.plot);
@@ -64,7 +67,7 @@ export class CurvesView implements View<State> {
     this.show();
   }
 
-  update(_changed: Changed<State>): void {
+  update(): void {
     this.show();
   }
 

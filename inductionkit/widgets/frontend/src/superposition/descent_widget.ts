@@ -1,30 +1,21 @@
+import { choice } from "../common/controls";
 import { html } from "../common/dom";
 import { integer } from "../common/format";
+import { initialState, oneOf } from "../common/link";
+import { inColumns, mounted } from "../common/shell";
+import { Slider } from "../common/stepper";
+import { Store } from "../common/store";
 import { type Context, Descent, type Header, type State } from "./descent";
 import { CloudsView } from "./descent_cloud";
 import { CurvesView } from "./descent_curves";
-import type { Trait } from "./link";
-import { type Bar, mounted } from "./shell";
-import { Store } from "./store";
+import styles from "./superposition.css";
 
 /** DoubleDescentView. */
-export const mount = mounted<State>((model, alert) => {
+export const mount = mounted<State>(styles, (root, model, alert) => {
   const descent = new Descent(model.get("_header") as Header, model.get("_data") as DataView);
   const { sizes, seeds, levels } = descent.header;
-  const traits: Trait<State>[] = [
-    {
-      name: "n_points",
-      toTrait: ({ size }) => sizes[size],
-      toState: (size) => ({ size: Math.max(sizes.indexOf(size as number), 0) }),
-    },
-    {
-      name: "seed",
-      toTrait: ({ seed }) => seeds[seed],
-      toState: (seed) => ({ seed: Math.max(seeds.indexOf(seed as number), 0) }),
-    },
-  ];
-  const initial = traits.map(({ name, toState }) => toState(model.get(name)));
-  const store = new Store<State>(Object.assign({ size: 0, seed: 0 }, ...initial));
+  const traits = [oneOf<State>("n_points", "size", sizes), oneOf<State>("seed", "seed", seeds)];
+  const store = new Store(initialState(model, traits, { size: 0, seed: 0 }));
   const context: Context = { descent, store, alert };
   const losses = new CurvesView(context, {
     ...{ name: "losses", title: "Loss", unit: "", height: 210, titled: false, levels: [] },
@@ -40,44 +31,32 @@ export const mount = mounted<State>((model, alert) => {
       { name: "typical_point_dimensionality", kind: "points", text: "data points" },
     ],
   });
+  const clouds = new CloudsView(context);
+  const slider = sizeSlider(context);
+  const names = seeds.map((seed, index) => new Option(String(seed), String(index)));
+  const chosen = choice("Seed", names, alert.guard((seed) => store.set({ seed: Number(seed) })));
+  const toolbar = { class: "ik-toolbar", role: "group", "aria-label": "Data set size and seed" };
+  root.append(html("div", toolbar, ...slider.elements, chosen.element), inColumns([losses, typical], [clouds]));
   return {
-    ...{ store, traits, bar: new SizeBar(context), columns: [[losses, typical], [new CloudsView(context)]] },
-    describe: ({ size, seed }) => ({ points: sizes[size]!, seed: seeds[seed]! }),
+    ...{ store, traits, views: [losses, typical, clouds] },
+    changed: () => {
+      const { size, seed } = store.state;
+      slider.update();
+      chosen.select.value = String(seed);
+      Object.assign(root.dataset, { points: sizes[size], seed: seeds[seed] });
+    },
   };
 });
 
-/** Slider over the sizes of data sets and the choice of a seed. */
-class SizeBar implements Bar<State> {
-  readonly element = html("div", { class: "ik-toolbar", role: "group", "aria-label": "Data set size and seed" });
-  private readonly slider: HTMLInputElement;
-  private readonly readout = html("output", { class: "ik-step", "aria-live": "polite" });
-  private readonly seed: HTMLSelectElement;
-
-  constructor(private readonly context: Context) {
-    const { descent, store, alert } = context;
-    const { sizes, seeds } = descent.header;
-    const last = sizes.length - 1;
-    this.slider = html("input", { type: "range", class: "ik-slider", min: 0, max: last, step: 1, "aria-label": "Data set size" });
-    this.slider.disabled = last === 0;
-    this.slider.addEventListener("input", alert.guard(() => store.set({ size: this.slider.valueAsNumber })));
-    const options = seeds.map((seed, index) => new Option(String(seed), String(index)));
-    this.seed = html("select", { class: "ik-select", "data-choice": "seed" }, ...options);
-    this.seed.addEventListener("change", alert.guard(() => store.set({ seed: Number(this.seed.value) })));
-    this.element.append(this.slider, this.readout, html("label", { class: "ik-choice" }, html("span", {}, "Seed"), this.seed));
-  }
-
-  onKey(): void {}
-
-  update(): void {
-    const { descent, store } = this.context;
-    const { size, seed } = store.state;
-    const text = `${integer(descent.header.sizes[size]!)} data points`;
-    this.slider.valueAsNumber = size;
-    this.slider.style.setProperty("--ik-share", `${(100 * size) / Math.max(descent.header.sizes.length - 1, 1)}%`);
-    this.slider.setAttribute("aria-valuetext", text);
-    if (this.readout.textContent !== text) this.readout.replaceChildren(html("strong", {}, text));
-    this.seed.value = String(seed);
-  }
-
-  stop(): void {}
+function sizeSlider({ descent, store, alert }: Context): Slider {
+  const { sizes } = descent.header;
+  const clock = {
+    size: sizes.length,
+    get place() {
+      return store.state.size;
+    },
+    go: (size: number) => store.set({ size }),
+    words: (): [string, string] => [`${integer(sizes[store.state.size]!)} data points`, ""],
+  };
+  return new Slider(clock, "Data set size", alert);
 }

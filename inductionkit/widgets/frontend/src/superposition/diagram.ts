@@ -1,7 +1,7 @@
 import { type Entry, readArrays, type Values } from "../common/arrays";
 import type { Alert } from "../common/alert";
+import type { Store } from "../common/store";
 import type { Place } from "./history";
-import type { Store } from "./store";
 
 export interface Header {
   arrays: Entry[];

@@ -1,10 +1,9 @@
 import { html } from "../common/dom";
 import { decimal, label } from "../common/format";
 import { Panel } from "../common/panel";
+import type { View } from "../common/stage";
 import type { Context, State } from "./diagram";
 import { INITIAL } from "./rotation";
-import type { View } from "./shell";
-import type { Changed } from "./store";
 import { VectorPlot } from "./vectors";
 
 const MAX_SIDE = 380;
@@ -25,7 +24,7 @@ export class CellView implements View<State> {
     this.show();
   }
 
-  update(_changed: Changed<State>): void {
+  update(): void {
     this.show();
   }
 
@@ -60,7 +59,7 @@ export class SolutionsView implements View<State> {
     this.show();
   }
 
-  update(_changed: Changed<State>): void {
+  update(): void {
     this.show();
   }
 

@@ -1,16 +1,15 @@
 import { html, setAll, svg } from "../common/dom";
 import { label } from "../common/format";
+import { MOVES } from "../common/keys";
 import { Panel } from "../common/panel";
+import type { View } from "../common/stage";
 import { type Context, short, type State } from "./diagram";
-import type { View } from "./shell";
-import type { Changed } from "./store";
 
 const MARGIN = { left: 44, bottom: 38, top: 2, right: 4 };
 const MAX_SIDE = 330;
 const SIDE_BY_SIDE = 420;
 const GAP = 20;
 const TICK_DISTANCE = 34;
-const KEYS: Record<string, [number, number]> = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] };
 type Which = "best_state" | "trained_state";
 
 /** The state of the extra feature in every cell, in closed form and trained. */
@@ -52,7 +51,7 @@ export class MapsView implements View<State> {
     this.mark();
   }
 
-  update(_changed: Changed<State>): void {
+  update(): void {
     this.mark();
   }
 
@@ -68,7 +67,7 @@ export class MapsView implements View<State> {
       if (cell !== null) store.set({ cell });
     }));
     element.addEventListener("keydown", alert.guard((event: KeyboardEvent) => {
-      const step = KEYS[event.key];
+      const step = MOVES[event.key];
       if (!step) return;
       event.preventDefault();
       store.set({ cell: this.beside(store.state.cell, step) });
@@ -130,10 +129,10 @@ export class MapsView implements View<State> {
     return row >= 0 && row < nRows && column >= 0 && column < nColumns ? row * nColumns + column : null;
   }
 
-  private beside(cell: number, [right, up]: [number, number]): number {
+  private beside(cell: number, [down, right]: [number, number]): number {
     const { nRows, nColumns } = this.context.diagram;
     const row = Math.min(Math.max(Math.floor(cell / nColumns) + right, 0), nRows - 1);
-    const column = Math.min(Math.max((cell % nColumns) + up, 0), nColumns - 1);
+    const column = Math.min(Math.max((cell % nColumns) - down, 0), nColumns - 1);
     return row * nColumns + column;
   }
 }

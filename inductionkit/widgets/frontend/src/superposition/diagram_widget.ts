@@ -1,47 +1,42 @@
 import { html } from "../common/dom";
+import { initialState, type Trait } from "../common/link";
+import { inColumns, mounted } from "../common/shell";
+import { Store } from "../common/store";
 import { type Context, Diagram, type Header, type State } from "./diagram";
 import { CellView, SolutionsView } from "./diagram_cell";
 import { MapsView } from "./diagram_maps";
-import type { Trait } from "./link";
-import { type Bar, mounted, type View } from "./shell";
-import { Store } from "./store";
+import styles from "./superposition.css";
 
 /** PhaseDiagramView. */
-export const mount = mounted<State>((model, alert) => {
+export const mount = mounted<State>(styles, (root, model, alert) => {
   const diagram = new Diagram(model.get("_header") as Header, model.get("_data") as DataView);
+  const pairOf = (cell: number): [number, number] => [Math.floor(cell / diagram.nColumns), cell % diagram.nColumns];
   const trait: Trait<State> = {
-    name: "cell",
-    toTrait: ({ cell }) => [Math.floor(cell / diagram.nColumns), cell % diagram.nColumns],
-    toState: (cell) => ({ cell: (cell as [number, number])[0] * diagram.nColumns + (cell as [number, number])[1] }),
+    ...{ name: "cell", field: "cell", toTrait: ({ cell }) => pairOf(cell) },
+    toState: (pair) => {
+      const [row, column] = pair as [number, number];
+      return { cell: row * diagram.nColumns + column };
+    },
   };
-  const store = new Store<State>({ cell: 0, hover: null, ...trait.toState(model.get("cell")) });
+  const store = new Store(initialState<State>(model, [trait], { cell: 0, hover: null }));
   const context: Context = { diagram, store, alert };
-  const columns: View<State>[][] = [[new MapsView(context), new SolutionsView(context)]];
-  if (diagram.trained) columns.push([new CellView(context)]);
+  const [maps, beside] = [[new MapsView(context), new SolutionsView(context)], diagram.trained ? [new CellView(context)] : []];
+  const readout = html("output", { class: "ik-said", "aria-live": "polite" });
+  root.append(html("div", { class: "ik-toolbar" }, readout), inColumns(maps, ...(beside.length ? [beside] : [])));
   return {
-    ...{ store, traits: [trait], bar: new CellBar(context), columns },
-    describe: (state) => ({ cell: (trait.toTrait(state) as number[]).join(), hover: state.hover ?? "" }),
+    ...{ store, traits: [trait], views: [...maps, ...beside] },
+    changed: () => {
+      const { cell, hover } = store.state;
+      const text = inWords(diagram, cell);
+      if (readout.textContent !== text) readout.textContent = text;
+      Object.assign(root.dataset, { cell: pairOf(cell).join(), hover: hover ?? "" });
+    },
   };
 });
 
-/** The chosen cell in words. */
-class CellBar implements Bar<State> {
-  private readonly readout = html("output", { class: "ik-said", "aria-live": "polite" });
-  readonly element = html("div", { class: "ik-toolbar" }, this.readout);
-
-  constructor(private readonly context: Context) {}
-
-  onKey(): void {}
-
-  update(): void {
-    const { diagram, store } = this.context;
-    const { cell } = store.state;
-    const { states } = diagram.header;
-    const closed = states[diagram.state("best_state", cell)]!;
-    const trained = diagram.trained ? `; trained: ${states[diagram.state("trained_state", cell)]!}` : "";
-    const text = `Cell of ${diagram.describe(cell)}. Closed form: ${closed}${trained}.`;
-    if (this.readout.textContent !== text) this.readout.textContent = text;
-  }
-
-  stop(): void {}
+function inWords(diagram: Diagram, cell: number): string {
+  const { states } = diagram.header;
+  const closed = states[diagram.state("best_state", cell)]!;
+  const trained = diagram.trained ? `; trained: ${states[diagram.state("trained_state", cell)]!}` : "";
+  return `Cell of ${diagram.describe(cell)}. Closed form: ${closed}${trained}.`;
 }

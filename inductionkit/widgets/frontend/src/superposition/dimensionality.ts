@@ -1,13 +1,14 @@
 import { scaleLinear } from "d3-scale";
 import { setAll, svg } from "../common/dom";
 import { decimal, label } from "../common/format";
+import type { IndexFrame } from "../common/index_frame";
+import { nearestWithin } from "../common/nearest";
 import { Panel } from "../common/panel";
 import { path } from "../common/path";
-import { IndexFrame } from "./index_frame";
+import type { View } from "../common/stage";
+import type { Changed } from "../common/store";
 import { drawLevels } from "./levels";
-import type { View } from "./shell";
-import type { Changed } from "./store";
-import { alongSteps, type Context, featureColour, featured, roomForNames, type State, STEP_TITLE } from "./view";
+import { type Context, featureColour, featured, roomForNames, type State, stepFrame } from "./view";
 
 const HEIGHT = 290;
 const REACH = 9;
@@ -54,15 +55,15 @@ export class DimensionalityView implements View<State> {
     const { history, store, alert } = this.context;
     this.panel.body.replaceChildren();
     const description = "Dimensionality of each feature over training, with the levels of the polytopes";
-    const options = { description, height: HEIGHT, right, title: this.titled ? STEP_TITLE : null };
-    const frame = (this.frame = new IndexFrame(alongSteps(this.context), alert, this.panel.body, options));
+    const options = { description, height: HEIGHT, right, titled: this.titled };
+    const frame = (this.frame = stepFrame(this.context, this.panel.body, options));
     this.levels = svg("g", { class: "ik-levels" }, frame.front);
     const group = svg("g", { class: "ik-features" }, frame.plot);
     this.lines = Array.from({ length: history.nFeatures }, (_, feature) => svg("path", { "data-feature": feature }, group));
     this.jumps = svg("g", { class: "ik-jumps" }, frame.plot);
     this.current = svg("circle", { class: "ik-current", r: 4.5 }, frame.plot);
-    frame.takesPress = (x, y) => {
-      const feature = this.featureAt(x, y);
+    frame.takesPress = (event) => {
+      const feature = this.featureAt(...frame.place(event));
       if (feature !== null) store.set({ feature: feature === store.state.feature ? null : feature });
       return feature !== null;
     };
@@ -133,12 +134,9 @@ export class DimensionalityView implements View<State> {
     const left = Math.max(right - 1, 0);
     const [from, to] = [frame.xAt(left), frame.xAt(right)];
     const share = to > from ? Math.min(Math.max((x - from) / (to - from), 0), 1) : 0;
-    let [best, distance] = [null as number | null, REACH];
-    for (let feature = 0; feature < nFeatures; feature++) {
+    return nearestWithin(REACH, nFeatures, (feature) => {
       const [before, after] = [this.y(this.value(left, feature)), this.y(this.value(right, feature))];
-      const away = Math.abs(before + (after - before) * share - y);
-      if (away < distance) [best, distance] = [feature, away];
-    }
-    return best;
+      return Math.abs(before + (after - before) * share - y);
+    });
   }
 }

@@ -1,11 +1,11 @@
 import { pointer } from "../common/dom";
 import { label } from "../common/format";
 import { Panel } from "../common/panel";
+import type { View } from "../common/stage";
+import type { Changed } from "../common/store";
 import { hullFaces } from "./hull";
 import { addLegend, summary } from "./legend";
 import { turnable } from "./turnable";
-import type { View } from "./shell";
-import type { Changed } from "./store";
 import { type Face, type Link, type Vector, VectorPlot } from "./vectors";
 import { type Context, featureColour, featured, type State } from "./view";
 

@@ -1,8 +1,8 @@
 import { html, setAll, svg } from "../common/dom";
 import { decimal } from "../common/format";
 import { Panel } from "../common/panel";
-import type { View } from "./shell";
-import type { Changed } from "./store";
+import type { View } from "../common/stage";
+import type { Changed } from "../common/store";
 import { type Context, featured, type State } from "./view";
 
 const MAX_SIDE = 420;

@@ -1,12 +1,12 @@
 import { scaleLinear } from "d3-scale";
 import { html, setAll, svg } from "../common/dom";
 import { decimal, label } from "../common/format";
+import type { IndexFrame } from "../common/index_frame";
 import { Panel } from "../common/panel";
 import { path } from "../common/path";
-import { IndexFrame } from "./index_frame";
-import type { View } from "./shell";
-import type { Changed } from "./store";
-import { alongSteps, type Context, roomForNames, type State, STEP_TITLE } from "./view";
+import type { View } from "../common/stage";
+import type { Changed } from "../common/store";
+import { type Context, roomForNames, type State, stepFrame } from "./view";
 
 const HEIGHT = 170;
 
@@ -28,8 +28,8 @@ export class LossView implements View<State> {
   draw(width: number): void {
     this.panel.body.replaceChildren();
     const { right } = roomForNames(width);
-    const options = { description: "Loss over training", height: HEIGHT, right, title: STEP_TITLE };
-    this.frame = new IndexFrame(alongSteps(this.context), this.context.alert, this.panel.body, options);
+    const options = { description: "Loss over training", height: HEIGHT, right, titled: true };
+    this.frame = stepFrame(this.context, this.panel.body, options);
     this.drops = svg("g", {}, this.frame.plot);
     this.line = svg("path", { class: "ik-line ik-line-value" }, this.frame.plot);
     this.current = svg("circle", { class: "ik-current", r: 4.5 }, this.frame.plot);

@@ -1,10 +1,10 @@
 import { html, setAll } from "../common/dom";
 import { Panel } from "../common/panel";
+import type { View } from "../common/stage";
+import type { Changed } from "../common/store";
 import { hullFaces } from "./hull";
 import { addLegend, summary } from "./legend";
 import { INITIAL } from "./rotation";
-import type { View } from "./shell";
-import type { Changed } from "./store";
 import { VectorPlot } from "./vectors";
 import { type Context, featureColour, featured, type State } from "./view";
 
@@ -83,7 +83,8 @@ export class PolytopesView implements View<State> {
     const caption = group.length <= MAX_NAMED ? group.join(", ") : `${group.length} features`;
     const shown = dims > 3 ? `3 of ${dims} dimensions` : caption;
     card.append(html("span", {}, name === "none" ? "unnamed" : name), html("small", {}, shown));
-    card.setAttribute("aria-label", `${name}: features ${group.join(", ")}`);
+    // The name is what is read on the card; with many features, this says which.
+    card.title = `features ${group.join(", ")}`;
     return card;
   }
 

@@ -1,7 +1,7 @@
 import type { Alert } from "../common/alert";
 import { setAll } from "../common/dom";
+import type { Store } from "../common/store";
 import { dragged, keyed, type Rotation } from "./rotation";
-import type { Store } from "./store";
 
 /** Let an element be turned by dragging and by the arrow keys. */
 export function turnable<S extends { rotation: Rotation }>(element: SVGElement, store: Store<S>, alert: Alert): void {

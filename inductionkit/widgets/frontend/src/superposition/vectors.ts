@@ -1,4 +1,5 @@
-import { setAll, svg } from "../common/dom";
+import { pointer, setAll, svg } from "../common/dom";
+import { nearestWithin } from "../common/nearest";
 import { path } from "../common/path";
 import type { Place } from "./history";
 import { rotate, type Rotation } from "./rotation";
@@ -73,14 +74,8 @@ export class VectorPlot {
 
   /** The vector whose tip lies nearest to the pointer, within reach. */
   vectorAt(event: MouseEvent): number | null {
-    const box = this.svg.getBoundingClientRect();
-    const [x, y] = [event.clientX - box.left, event.clientY - box.top];
-    let [best, distance] = [null as number | null, REACH];
-    for (const [index, tip] of this.tips.entries()) {
-      const away = Math.hypot(tip[0] - x, tip[1] - y);
-      if (away < distance) [best, distance] = [index, away];
-    }
-    return best;
+    const [x, y] = pointer(event, this.svg);
+    return nearestWithin(REACH, this.tips.length, (index) => Math.hypot(this.tips[index]![0] - x, this.tips[index]![1] - y));
   }
 
   private at([right, up]: Place): [number, number] {

@@ -1,10 +1,10 @@
 import { scaleSymlog } from "d3-scale";
 import type { Alert } from "../common/alert";
 import { count } from "../common/format";
+import { type Along, IndexFrame } from "../common/index_frame";
+import type { Store } from "../common/store";
 import type { History } from "./history";
-import type { Along } from "./index_frame";
 import type { Rotation } from "./rotation";
-import type { Store } from "./store";
 
 export interface State {
   /** Recorded step, by index. */
@@ -15,7 +15,6 @@ export interface State {
   hover: number | null;
   colour: "polytope" | "importance";
   rotation: Rotation;
-  playing: boolean;
 }
 
 /** What every view of SuperpositionView is built from. */
@@ -47,23 +46,24 @@ function importanceRank(history: History, instance: number, feature: number): nu
   return Math.round((Number.isFinite(share) ? share : 0) * (N_IMPORTANCE_COLOURS - 1));
 }
 
-/** The recorded steps, on an axis that is logarithmic and has a place for 0. */
-export function alongSteps({ history, store }: Context): Along {
+/** A frame over the recorded steps, on an axis that is logarithmic and has a place for 0. */
+export function stepFrame(
+  { history, store, alert }: Context,
+  body: HTMLElement,
+  options: { description: string; height: number; right: number; titled: boolean },
+): IndexFrame {
   const { steps } = history;
   const [first, last] = [steps[0]!, Math.max(steps.at(-1)!, steps[0]! + 1)];
   const decades = [0, ...Array.from({ length: 12 }, (_, power) => 10 ** power)].filter((value) => value >= first && value <= last);
-  return {
-    values: steps,
-    scale: scaleSymlog().constant(1).domain([first, last]),
+  const along: Along = {
+    ...{ values: steps, scale: scaleSymlog().constant(1).domain([first, last]), title: "training step (log scale)" },
     ticks: () => ({ values: decades.length > 1 ? decades : [first, last], text: count }),
-    chosen: () => store.state.index,
-    choose: (index) => store.set({ index, playing: false }),
   };
+  const chosen = { chosen: () => store.state.index, choose: (index: number) => store.set({ index }) };
+  return new IndexFrame(along, alert, body, { ...options, ...chosen });
 }
 
 /** Room to the right of the frames over training: for the levels' names, where they fit. */
 export function roomForNames(width: number): { right: number; named: boolean } {
   return width < 420 ? { right: 40, named: false } : { right: 124, named: true };
 }
-
-export const STEP_TITLE = "training step (log scale)";

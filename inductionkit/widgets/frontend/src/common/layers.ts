@@ -1,5 +1,5 @@
-import { html } from "../common/dom";
-import type { Panel } from "../common/panel";
+import { html } from "./dom";
+import type { Panel } from "./panel";
 import type { Heads } from "./heads";
 
 /** With more layers than this, the legend is a ramp. */

@@ -1,0 +1,86 @@
+import { Alert } from "./alert";
+import { html } from "./dom";
+import { link, type Trait } from "./link";
+import type { Model } from "./model";
+import type { Mount } from "./page";
+import { Stage, type View } from "./stage";
+import type { Changed, Store } from "./store";
+import common from "./style.css";
+import { followTheme } from "./theme";
+
+/** Keys that a notebook would take for its own, to move between cells for instance. */
+const OWN_KEYS = new Set(["ArrowLeft", "ArrowRight", "ArrowUp", "ArrowDown", "Home", "End", "PageUp", "PageDown", " ", "Enter"]);
+
+/** What stands in a widget's root. */
+export interface Content {
+  onKey?(event: KeyboardEvent): void;
+  stop(): void;
+}
+
+/** A widget's root in `container`, with what `fill` makes of it and its errors below. Returns what takes it down. */
+export function show(container: HTMLElement, styles: string, fill: (root: HTMLElement, alert: Alert) => Content): () => void {
+  const alert = new Alert();
+  // JupyterLab has shortcuts on single letters; this attribute tells it that keys pressed here are not meant.
+  const root = html("div", { class: "ik-root", "data-lm-suppress-shortcuts": "true" });
+  container.append(html("style", {}, common + styles), root);
+  let content: Content | undefined;
+  try {
+    content = fill(root, alert);
+  } catch (error) {
+    alert.show(error);
+  }
+  root.append(alert.element);
+  root.addEventListener("keydown", alert.guard((event: KeyboardEvent) => {
+    content?.onKey?.(event);
+    if (OWN_KEYS.has(event.key)) event.stopPropagation();
+  }));
+  return () => {
+    content?.stop();
+    container.replaceChildren();
+  };
+}
+
+/** What a widget of one state is made of; its elements are in its root already. */
+export interface Parts<State extends object> {
+  store: Store<State>;
+  traits: readonly Trait<State>[];
+  views: readonly View<State>[];
+  nLayers?: number;
+  /** Called after each change of the state, and once in the beginning. */
+  changed(): void;
+  onKey?(event: KeyboardEvent): void;
+  stop?(): void;
+}
+
+/** What shows a widget of one state, made of what `build` puts in its root. */
+export function mounted<State extends object>(
+  styles: string,
+  build: (root: HTMLElement, model: Model, alert: Alert) => Parts<State>,
+): Mount {
+  return (container, model) =>
+    show(container, styles, (root, alert) => {
+      const parts = build(root, model, alert);
+      const stage = new Stage(parts.views, alert);
+      parts.store.subscribe(alert.guard((changed: Changed<State>) => {
+        stage.update(changed);
+        parts.changed();
+      }));
+      parts.changed();
+      const unlink = link(model, parts.store, parts.traits);
+      const unfollow = followTheme(root, parts.nLayers ?? 0, () => stage.drawAll());
+      return {
+        onKey: (event) => parts.onKey?.(event),
+        stop: () => {
+          parts.stop?.();
+          for (const part of [parts.store, stage]) part.stop();
+          for (const end of [unlink, unfollow]) end();
+        },
+      };
+    });
+}
+
+/** Panels in columns beside each other. */
+export function inColumns(...columns: { panel: { element: HTMLElement } }[][]): HTMLElement {
+  const elements = columns.map((views) => html("div", { class: "ik-column" }, ...views.map(({ panel }) => panel.element)));
+  return html("div", { class: "ik-grid" }, ...elements);
+}

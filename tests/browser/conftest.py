@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+import xarray as xr
+from browser.hosts import LAB, NOTEBOOK, VOILA, Server, serve
+from browser.pages import N_STEPS, WINDOW, check_finite, check_fits
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from inductionkit.testing import synthetic_history
+from inductionkit.widgets import PhaseExplorer
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = [
@@ -31,6 +38,19 @@ class Visit:
     requests: list[str] = field(default_factory=list)
     complaints: list[str] = field(default_factory=list)
 
+    def check_quiet(self, excused: Sequence[str] = ()) -> None:
+        """Nothing was complained of, no alert is up and no hostile name has run.
+
+        `excused` are parts of what the host itself complains of.
+        """
+        assert [each for each in self.complaints if not any(part in each for part in excused)] == []
+        assert self.page.locator(".ik-alert:visible").count() == 0
+        assert self.page.evaluate("window.hurt") is None
+
+    def hosts(self) -> set[str | None]:
+        """The hosts of all requests but those for data that the page has in hand."""
+        return {urlsplit(url).hostname for url in self.requests if urlsplit(url).scheme not in ("data", "blob")}
+
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
@@ -45,10 +65,19 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def visit(browser: Browser) -> Iterator[Callable[..., Visit]]:
-    """Open an address in a fresh profile: `visit(url, width=1200, color_scheme="light")`."""
+    """Open an address in a fresh profile: `visit(url, width=1200, color_scheme="light")`.
+
+    `prepare` is called with the page before it goes there.
+    """
     contexts = []
 
-    def open_page(url: str, width: int = 1200, height: int = 900, color_scheme: str = "light") -> Visit:
+    def open_page(
+        url: str,
+        width: int = 1200,
+        height: int = 900,
+        color_scheme: str = "light",
+        prepare: Callable[[Page], None] = lambda page: None,
+    ) -> Visit:
         context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=color_scheme)
         contexts.append(context)
         visit = Visit(context.new_page())
@@ -58,9 +87,69 @@ def visit(browser: Browser) -> Iterator[Callable[..., Visit]]:
         visit.page.on(
             "console", lambda message: visit.complaints.append(message.text) if message.type == "error" else None
         )
+        prepare(visit.page)
         visit.page.goto(url)
         return visit
 
     yield open_page
     for context in contexts:
         context.close()
+
+
+@pytest.fixture
+def opened(visit, tmp_path) -> Iterator[Callable[..., Page]]:
+    """Open the page that a widget saves: `opened(widget, width=600)`.
+
+    It must end quiet, having asked nobody for anything, with finite shapes and nothing beyond its edge.
+    """
+    visits = []
+
+    def open_widget(widget, **how) -> Page:
+        visits.append(visit(widget.save(tmp_path / f"{len(visits)}.html").as_uri(), **how))
+        expect(
+            visits[-1].page.locator(".ik-root[data-theme] :is(.ik-panel, .ik-circuitsvis, .ik-missing)").first
+        ).to_be_visible()
+        return visits[-1].page
+
+    yield open_widget
+    for visited in visits:
+        visited.check_quiet()
+        assert {urlsplit(url).scheme for url in visited.requests} <= {"file", "data", "blob"}
+        check_finite(visited.page)
+        check_fits(visited.page)
+
+
+@pytest.fixture(scope="session")
+def history() -> xr.Dataset:
+    return synthetic_history(n_steps=N_STEPS)
+
+
+@pytest.fixture
+def explorer(opened, history) -> Page:
+    """The saved page of the synthetic history."""
+    return opened(PhaseExplorer(history, window=WINDOW))
+
+
+@pytest.fixture(scope="session")
+def lab_server(tmp_path_factory) -> Iterator[Server]:
+    with serve(LAB, tmp_path_factory.mktemp("lab")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def notebook_server(tmp_path_factory) -> Iterator[Server]:
+    with serve(NOTEBOOK, tmp_path_factory.mktemp("notebook")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def voila_server(tmp_path_factory) -> Iterator[Server]:
+    with serve(VOILA, tmp_path_factory.mktemp("voila")) as server:
+        yield server
+
+
+@pytest.fixture
+def lab(lab_server) -> Iterator[Server]:
+    """JupyterLab, which must have no kernel left over for the next test."""
+    yield lab_server
+    lab_server.shut_down_kernels()

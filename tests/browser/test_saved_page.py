@@ -3,45 +3,30 @@
 from __future__ import annotations
 
 import re
-from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
-import xarray as xr
+from browser.pages import (
+    N_STEPS,
+    VIEWS,
+    WINDOW,
+    axis_width,
+    check_fits,
+    go_to,
+    hostile_history,
+    ink,
+    marker_places,
+    panels,
+    root,
+    settled_box,
+)
 from playwright.sync_api import Page, expect
 
 from inductionkit.history import HEAD_SCORES
 from inductionkit.testing import synthetic_history
 from inductionkit.widgets import PhaseExplorer
 
-WINDOW = (8e6, 2e7)
-N_STEPS = 24
 HALF = 12
-VIEWS = ["loss", "icl", "slopes", "trajectories", "grid", "scatter", "pattern", "text"]
-
-
-@pytest.fixture(scope="module")
-def history() -> xr.Dataset:
-    return synthetic_history(n_steps=N_STEPS)
-
-
-@pytest.fixture
-def opened(visit, tmp_path, history):
-    """The saved page of the synthetic history, which must end without complaint or request."""
-    visited = visit(PhaseExplorer(history, window=WINDOW).save(tmp_path / "page.html").as_uri())
-    expect(visited.page.locator(".ik-root[data-step]")).to_be_visible()
-    yield visited.page
-    assert visited.complaints == []
-    assert {urlsplit(url).scheme for url in visited.requests} <= {"file", "data", "blob"}
-
-
-def root(page: Page, name: str) -> str:
-    return page.locator(".ik-root").get_attribute(f"data-{name}")
-
-
-def go_to(page: Page, index: int) -> None:
-    page.locator(".ik-slider").fill(str(index))
-    expect(page.locator(".ik-overlay")).to_have_attribute("data-shown", re.compile(rf"^{index}/"))
 
 
 def pixels(page: Page, n_tokens: int) -> np.ndarray:
@@ -60,10 +45,6 @@ def pixels(page: Page, n_tokens: int) -> np.ndarray:
     return np.array(values).reshape(n_tokens, n_tokens)
 
 
-def marker_places(page: Page) -> list[float]:
-    return [float(marker.get_attribute("data-x")) for marker in page.locator(".ik-marker").all()]
-
-
 def dot(page: Page) -> tuple[float, float]:
     """Where the chosen head's dot lies in the scatter."""
     circle = page.locator(".ik-dot-chosen")
@@ -75,159 +56,136 @@ def choose_head(page: Page, head: str) -> None:
     expect(page.locator('[data-panel="scatter"]')).to_have_attribute("data-head", head)
 
 
-def ink(page: Page, panel: str) -> int:
-    """How many pixels of a view's canvas are drawn on."""
-    return page.locator(f'[data-panel="{panel}"] .ik-layer').evaluate(
-        """canvas => canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data
-            .reduce((sum, value, at) => sum + (at % 4 === 3 && value > 0 ? 1 : 0), 0)"""
-    )
+def test_opens_at_the_last_step_with_every_view(explorer, history):
+    assert root(explorer, "step") == str(int(history["step"][-1]))
+    assert root(explorer, "head") == "1.0"
+    assert panels(explorer) == VIEWS
+    assert explorer.locator(".ik-alert").is_hidden()
 
 
-def test_opens_at_the_last_step_with_every_view(opened, history):
-    assert root(opened, "step") == str(int(history["step"][-1]))
-    assert root(opened, "head") == "1.0"
-    panels = [panel.get_attribute("data-panel") for panel in opened.locator(".ik-panel").all()]
-    assert panels == VIEWS
-    assert opened.locator(".ik-alert").is_hidden()
-
-
-def test_the_slider_moves_every_view(opened, history):
+def test_the_slider_moves_every_view(explorer, history):
     last = {
-        "dot": dot(opened),
-        "pixels": pixels(opened, 24),
-        "strip": opened.locator('[data-panel="pattern"] .ik-token').nth(12),
-        "change": opened.locator('[data-panel="text"] .ik-token').nth(20).get_attribute("style"),
+        "dot": dot(explorer),
+        "pixels": pixels(explorer, 24),
+        "strip": explorer.locator('[data-panel="pattern"] .ik-token').nth(12),
+        "change": explorer.locator('[data-panel="text"] .ik-token').nth(20).get_attribute("style"),
     }
     last_shade = last["strip"].evaluate("token => token.style.background")
-    go_to(opened, 2)
-    assert root(opened, "step") == str(int(history["step"][2]))
+    go_to(explorer, 2)
+    assert root(explorer, "step") == str(int(history["step"][2]))
     # Checkpoints lie evenly in log tokens, so the marker of the third stands 2/23 of the way along each chart.
-    axis_width = float(opened.locator(".ik-window").first.evaluate("r => r.ownerSVGElement.viewBox.baseVal.width")) - 14
-    np.testing.assert_allclose(marker_places(opened), [axis_width * 2 / (N_STEPS - 1)] * 4, atol=0.6)
-    zero = opened.locator('[data-panel="scatter"] .ik-zero').get_attribute("d")
+    np.testing.assert_allclose(marker_places(explorer), [axis_width(explorer) * 2 / (N_STEPS - 1)] * 4, atol=0.6)
+    zero = explorer.locator('[data-panel="scatter"] .ik-zero').get_attribute("d")
     plot_width = float(re.search(r"H([\d.]+)", zero)[1])
     prefix = float(history["prefix_matching"][2, 1, 0])
-    assert dot(opened)[0] == pytest.approx(prefix * plot_width, abs=0.6)
-    assert opened.locator('[data-panel="grid"] .ik-value').inner_text() == f"1.0: {prefix:.2f}"
-    assert opened.locator('[data-panel="text"] .ik-token').nth(20).get_attribute("style") != last["change"]
+    assert dot(explorer)[0] == pytest.approx(prefix * plot_width, abs=0.6)
+    assert explorer.locator('[data-panel="grid"] .ik-value').inner_text() == f"1.0: {prefix:.2f}"
+    assert explorer.locator('[data-panel="text"] .ik-token').nth(20).get_attribute("style") != last["change"]
     assert last["dot"][0] == pytest.approx(float(history["prefix_matching"][-1, 1, 0]) * plot_width, abs=0.6)
-    assert (pixels(opened, 24) != last["pixels"]).any()
+    assert (pixels(explorer, 24) != last["pixels"]).any()
     assert last["strip"].evaluate("token => token.style.background") != last_shade
-    values = {panel: opened.locator(f'[data-panel="{panel}"] .ik-value').inner_text() for panel in ("loss", "icl")}
+    values = {panel: explorer.locator(f'[data-panel="{panel}"] .ik-value').inner_text() for panel in ("loss", "icl")}
     assert values["loss"] == f"{float(history['loss'][2]):.3f}"
     assert values["icl"] == f"{float(history['icl_score'][2]):.3f}".replace("-", "−")
 
 
-def test_the_step_is_read_out(opened, history):
-    go_to(opened, 10)
-    output = opened.locator(".ik-toolbar output[aria-live=polite]")
+def test_the_step_is_read_out(explorer, history):
+    go_to(explorer, 10)
+    output = explorer.locator(".ik-toolbar output[aria-live=polite]")
     assert f"step {int(history['step'][10]):,}" in output.inner_text()
     assert "2.02M tokens" in output.inner_text()
-    assert opened.locator(".ik-slider").get_attribute("aria-valuetext") == "step 492, 2.02M tokens"
+    assert explorer.locator(".ik-slider").get_attribute("aria-valuetext") == "step 492, 2.02M tokens"
 
 
-def test_the_pattern_is_drawn_query_by_key(opened):
+def test_the_pattern_is_drawn_query_by_key(explorer):
     """After the change, head 1.0 attends from each query of the second half to the follower of its earlier copy."""
-    drawn = pixels(opened, 24)
+    drawn = pixels(explorer, 24)
     assert (drawn[np.triu_indices(24, 1)] == 0).all(), "nothing above the diagonal"
     for query in range(HALF, 24):
         assert drawn[query, : query + 1].argmin() == query - HALF + 1
-    go_to(opened, 0)
-    before = pixels(opened, 24)[23, :24]
+    go_to(explorer, 0)
+    before = pixels(explorer, 24)[23, :24]
     assert np.ptp(before) < 25, "before it, attention is all but uniform"
 
 
-def test_a_head_chosen_in_the_scatter_is_chosen_everywhere(opened):
-    before = pixels(opened, 24)
-    choose_head(opened, "1.1")
-    other = dot(opened)
-    choose_head(opened, "1.0")
-    plot = opened.locator('[data-panel="scatter"] .ik-plot').bounding_box()
-    opened.mouse.click(plot["x"] + 7 + other[0], plot["y"] + 7 + other[1])
+def test_a_head_chosen_in_the_scatter_is_chosen_everywhere(explorer):
+    before = pixels(explorer, 24)
+    choose_head(explorer, "1.1")
+    other = dot(explorer)
+    choose_head(explorer, "1.0")
+    plot = explorer.locator('[data-panel="scatter"] .ik-plot').bounding_box()
+    explorer.mouse.click(plot["x"] + 7 + other[0], plot["y"] + 7 + other[1])
     for panel in ("trajectories", "grid", "scatter", "pattern"):
-        expect(opened.locator(f'[data-panel="{panel}"]')).to_have_attribute("data-head", "1.1")
-    assert root(opened, "head") == "1.1"
-    assert opened.locator('[data-choice="head"] option:checked').inner_text() == "1.1"
-    assert dot(opened) == other
-    assert (pixels(opened, 24) != before).any()
+        expect(explorer.locator(f'[data-panel="{panel}"]')).to_have_attribute("data-head", "1.1")
+    assert root(explorer, "head") == "1.1"
+    assert explorer.locator('[data-choice="head"] option:checked').inner_text() == "1.1"
+    assert dot(explorer) == other
+    assert (pixels(explorer, 24) != before).any()
 
 
-def test_a_head_is_chosen_by_its_line_or_by_name(opened):
-    choose_head(opened, "1.1")
-    box = opened.locator(".ik-head-chosen").bounding_box()
-    choose_head(opened, "1.0")
-    opened.mouse.move(box["x"] + box["width"] - 2, box["y"] + 1)
-    expect(opened.locator('[data-panel="trajectories"] .ik-head-name').filter(has_text="1.1")).to_have_count(1)
-    opened.mouse.down()
-    opened.mouse.up()
-    expect(opened.locator(".ik-root")).to_have_attribute("data-head", "1.1")
-    assert root(opened, "step") == "24414", "choosing a line moves no step"
-    opened.locator('[data-choice="head"]').select_option(label="0.3")
-    expect(opened.locator(".ik-root")).to_have_attribute("data-head", "0.3")
+def test_a_head_is_chosen_by_its_line_or_by_name(explorer):
+    choose_head(explorer, "1.1")
+    box = explorer.locator(".ik-head-chosen").bounding_box()
+    choose_head(explorer, "1.0")
+    explorer.mouse.move(box["x"] + box["width"] - 2, box["y"] + 1)
+    expect(explorer.locator('[data-panel="trajectories"] .ik-head-name').filter(has_text="1.1")).to_have_count(1)
+    explorer.mouse.down()
+    explorer.mouse.up()
+    expect(explorer.locator(".ik-root")).to_have_attribute("data-head", "1.1")
+    assert root(explorer, "step") == "24414", "choosing a line moves no step"
+    explorer.locator('[data-choice="head"]').select_option(label="0.3")
+    expect(explorer.locator(".ik-root")).to_have_attribute("data-head", "0.3")
 
 
-def test_dragging_on_a_curve_moves_the_step(opened, history):
-    box = opened.locator('[data-panel="loss"] .ik-window').bounding_box()
-    opened.mouse.move(box["x"] - 60, box["y"] + 40)
-    opened.mouse.down()
-    opened.mouse.move(box["x"], box["y"] + 40, steps=4)
-    opened.mouse.up()
+def test_dragging_on_a_curve_moves_the_step(explorer, history):
+    box = explorer.locator('[data-panel="loss"] .ik-window').bounding_box()
+    explorer.mouse.move(box["x"] - 60, box["y"] + 40)
+    explorer.mouse.down()
+    explorer.mouse.move(box["x"], box["y"] + 40, steps=4)
+    explorer.mouse.up()
     nearest = np.abs(np.log(history["tokens_seen"].values / WINDOW[0])).argmin()
-    expect(opened.locator(".ik-root")).to_have_attribute("data-step", str(int(history["step"][nearest])))
+    expect(explorer.locator(".ik-root")).to_have_attribute("data-step", str(int(history["step"][nearest])))
 
 
-def test_keys(opened, history):
+def test_keys(explorer, history):
     steps = [str(int(step)) for step in history["step"]]
-    shown = opened.locator(".ik-root")
-    opened.locator(".ik-slider").focus()
+    shown = explorer.locator(".ik-root")
+    explorer.locator(".ik-slider").focus()
     for key, index in (("Home", 0), ("ArrowRight", 1), ("End", -1), ("ArrowLeft", -2)):
-        opened.keyboard.press(key)
+        explorer.keyboard.press(key)
         expect(shown).to_have_attribute("data-step", steps[index])
-    opened.keyboard.press("Home")
-    opened.keyboard.press("Space")
-    expect(opened.locator(".ik-play")).to_have_attribute("aria-label", "Pause")
+    explorer.keyboard.press("Home")
+    explorer.keyboard.press("Space")
+    expect(explorer.locator(".ik-play")).to_have_attribute("aria-label", "Pause")
     expect(shown).not_to_have_attribute("data-step", steps[0])
-    opened.keyboard.press("Space")
-    expect(opened.locator(".ik-play")).to_have_attribute("aria-label", "Play")
-    stopped_at = root(opened, "step")
-    opened.wait_for_timeout(400)
-    assert root(opened, "step") == stopped_at
+    explorer.keyboard.press("Space")
+    expect(explorer.locator(".ik-play")).to_have_attribute("aria-label", "Play")
+    stopped_at = root(explorer, "step")
+    explorer.wait_for_timeout(400)
+    assert root(explorer, "step") == stopped_at
 
 
-def test_a_cell_is_read_out(opened, history):
-    box = opened.locator(".ik-canvas").bounding_box()
+def test_a_cell_is_read_out(explorer, history):
+    box = explorer.locator(".ik-canvas").bounding_box()
     query, key = 20, 9
-    opened.mouse.move(box["x"] + (key + 0.5) * box["width"] / 24, box["y"] + (query + 0.5) * box["height"] / 24)
-    expect(opened.locator(".ik-root")).to_have_attribute("data-query", str(query))
+    explorer.mouse.move(box["x"] + (key + 0.5) * box["width"] / 24, box["y"] + (query + 0.5) * box["height"] / 24)
+    expect(explorer.locator(".ik-root")).to_have_attribute("data-query", str(query))
     value = int(history["pattern"][-1, 1, 0, 0, query, key]) / 255
     lift = float(history["ov_lift"][-1, 1, 0, 0, key])
-    expect(opened.locator('[data-panel="pattern"] .ik-readout')).to_have_text(
+    expect(explorer.locator('[data-panel="pattern"] .ik-readout')).to_have_text(
         f"query {query}·w8→key {key}·w9{value:.2f}OV logit lift {lift:.2f} nats"
     )
-    named = opened.locator(".ik-token-names:not(.ik-axis) text").all_text_contents()
+    named = explorer.locator(".ik-token-names:not(.ik-axis) text").all_text_contents()
     assert named == ["·w8", "·w9"], "both tokens are named on their axes"
-    strip = opened.locator('[data-panel="pattern"] .ik-strip')
+    strip = explorer.locator('[data-panel="pattern"] .ik-strip')
     assert strip.locator(".is-query").get_attribute("data-position") == str(query)
     strip.locator(".ik-token").nth(5).hover()
-    expect(opened.locator(".ik-root")).to_have_attribute("data-query", "5")
+    expect(explorer.locator(".ik-root")).to_have_attribute("data-query", "5")
 
 
-def test_hostile_tokens_are_shown_and_do_nothing(visit, tmp_path):
-    hostile = [
-        "</script><script>window.hacked = 1</script>",
-        "<img src=x onerror='window.hacked = 1'>",
-        "\u202eevil\u0007",
-        "x" * 10_000,
-        "a\u0301" * 300,
-        "\n",
-    ]
-    history = synthetic_history(n_text_tokens=6)
-    history = history.assign(token=(("text", "query"), np.array([hostile, hostile], dtype=object)))
-    history = history.assign_coords(text=["<b onclick=alert(1)>", "</option><script>window.hacked = 1</script>"])
-    history.attrs["model"] = "</title><script>window.hacked = 1</script>"
-    history["logit_lift"].attrs["units"] = "\u202e<img src=x onerror='window.hacked = 1'>"
-    visited = visit(PhaseExplorer(history, control=history).save(tmp_path / "page.html").as_uri())
-    page = visited.page
+def test_hostile_tokens_are_shown_and_do_nothing(opened):
+    history = hostile_history()
+    page = opened(PhaseExplorer(history, control=history))
     tokens = page.locator('[data-panel="pattern"] .ik-token')
     expect(tokens).to_have_count(6)
     expect(page.locator('[data-panel="text"] .ik-token')).to_have_count(6)
@@ -236,18 +194,15 @@ def test_hostile_tokens_are_shown_and_do_nothing(visit, tmp_path):
         tokens.nth(position).hover()
     page.locator('[data-panel="grid"] select').select_option("logit_lift")
     expect(page.locator('[data-panel="grid"] .ik-value')).to_contain_text("⟨U+202E⟩<img src=x")
-    assert page.evaluate("window.hacked") is None
     assert page.locator(".ik-root img, .ik-root script, .ik-root b").count() == 0
-    assert tokens.nth(2).inner_text() == "⟨U+202E⟩evil␇"
+    assert tokens.nth(2).inner_text() == "⟨U+202E⟩evil⟨U+2066⟩␇"
     assert tokens.nth(3).inner_text() == "x" * 23 + "…"
     assert tokens.nth(3).get_attribute("title").endswith("x" * 10_000)
     assert tokens.nth(5).inner_text() == "⏎"
-    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), "nothing overflows the page"
-    assert visited.complaints == []
 
 
 @pytest.mark.parametrize(
-    ("missing", "panels"),
+    ("missing", "shown"),
     [
         (["pattern", "text_loss"], "loss icl slopes trajectories grid scatter"),
         (["training_loss", *HEAD_SCORES[1:]], "loss icl slopes trajectories grid pattern text"),
@@ -255,22 +210,17 @@ def test_hostile_tokens_are_shown_and_do_nothing(visit, tmp_path):
         (["loss", "training_loss", "icl_score", "loss_by_position"], "trajectories grid scatter pattern text"),
     ],
 )
-def test_views_without_data_are_left_out(visit, tmp_path, history, missing, panels):
-    visited = visit(
-        PhaseExplorer(history.drop_vars(missing, errors="ignore")).save(tmp_path / "page.html").as_uri(), width=600
-    )
-    expect(visited.page.locator(".ik-root[data-step]")).to_be_visible()
-    shown = [panel.get_attribute("data-panel") for panel in visited.page.locator(".ik-panel").all()]
-    assert shown == panels.split()
-    visited.page.locator(".ik-slider").fill("3")
-    expect(visited.page.locator(".ik-root")).to_have_attribute("data-step", str(int(history["step"][3])))
-    assert visited.complaints == []
+def test_views_without_data_are_left_out(opened, history, missing, shown):
+    page = opened(PhaseExplorer(history.drop_vars(missing, errors="ignore")), width=600)
+    assert panels(page) == shown.split()
+    page.locator(".ik-slider").fill("3")
+    expect(page.locator(".ik-root")).to_have_attribute("data-step", str(int(history["step"][3])))
 
 
 @pytest.mark.parametrize(
     "change", ["missing values", "one of each", "untrained checkpoint", "no tokens seen", "all missing"]
 )
-def test_odd_histories_draw_finite_shapes(visit, tmp_path, change):
+def test_odd_histories_draw_finite_shapes(opened, change):
     history = synthetic_history(n_steps=1, n_layers=1, n_heads=1) if change == "one of each" else synthetic_history()
     if change == "missing values":
         for name in (
@@ -293,13 +243,8 @@ def test_odd_histories_draw_finite_shapes(visit, tmp_path, change):
     if change == "all missing":
         history = history[["loss", "prefix_matching"]]
         history["loss"].values[:] = history["prefix_matching"].values[:] = np.nan
-    visited = visit(PhaseExplorer(history, window=WINDOW).save(tmp_path / "page.html").as_uri())
-    page = visited.page
+    page = opened(PhaseExplorer(history, window=WINDOW))
     expect(page.locator(".ik-root[data-step]")).to_be_visible()
-    shapes = page.locator(".ik-root svg").evaluate_all("all => all.map(svg => svg.outerHTML).join()")
-    assert not re.search(r'="[^"]*(NaN|Infinity|undefined)', shapes)
-    assert visited.complaints == []
-    assert page.locator(".ik-alert").is_hidden()
     if change == "missing values":
         assert page.get_by_text("no data at this checkpoint").is_visible()
         assert ink(page, "slopes") > 0, "one missing checkpoint does not blank the map"
@@ -316,6 +261,7 @@ def test_an_error_is_shown_under_the_widget(visit, tmp_path, history):
 
 
 def test_the_page_s_policy_refuses_other_scripts_and_requests(visit, tmp_path, history):
+    # The browser complains of what it refuses, so this page does not end quiet.
     page = visit(PhaseExplorer(history).save(tmp_path / "page.html").as_uri()).page
     refused = page.evaluate(
         """async () => {
@@ -329,37 +275,35 @@ def test_the_page_s_policy_refuses_other_scripts_and_requests(visit, tmp_path, h
 
 
 @pytest.mark.parametrize("width", [1200, 600, 360])
-def test_it_fits_its_width(visit, tmp_path, history, width):
-    page = visit(PhaseExplorer(history, window=WINDOW).save(tmp_path / "page.html").as_uri(), width=width).page
-    expect(page.locator(".ik-root[data-step]")).to_be_visible()
-    assert page.evaluate("document.documentElement.scrollWidth") <= width
+def test_it_fits_its_width(opened, history, width):
+    page = opened(PhaseExplorer(history, window=WINDOW), width=width)
+    check_fits(page)
     columns = page.locator(".ik-grid").evaluate("grid => getComputedStyle(grid).gridTemplateColumns.split(' ').length")
     assert columns == (2 if width == 1200 else 1)
 
 
-def test_it_follows_the_theme(opened):
+def test_it_follows_the_theme(explorer):
     def ground() -> list[int]:
-        colour = opened.locator(".ik-root").evaluate("root => getComputedStyle(root).backgroundColor")
+        colour = explorer.locator(".ik-root").evaluate("root => getComputedStyle(root).backgroundColor")
         return [int(part) for part in re.findall(r"\d+", colour)[:3]]
 
-    light = pixels(opened, 24)[23, 0]
+    light = pixels(explorer, 24)[23, 0]
     assert min(ground()) > 240
-    opened.emulate_media(color_scheme="dark")
-    expect(opened.locator(".ik-root")).to_have_attribute("data-theme", "dark")
+    explorer.emulate_media(color_scheme="dark")
+    expect(explorer.locator(".ik-root")).to_have_attribute("data-theme", "dark")
     assert max(ground()) < 40
-    assert pixels(opened, 24)[23, 0] < light / 2, "the pattern is painted again"
+    assert pixels(explorer, 24)[23, 0] < light / 2, "the pattern is painted again"
 
 
-def test_a_step_is_drawn_within_a_frame(visit, tmp_path):
+def test_a_step_is_drawn_within_a_frame(opened):
     """The size of Pythia's public checkpoints on GPT-2 small's heads."""
     history = synthetic_history(n_steps=154, n_layers=12, n_heads=12, n_text_tokens=1).isel(text=[0])
     dims = ("step", "layer", "head", "text", "query", "key")
     token = ("text", "query"), np.array([["w"] * 64], dtype=object)
     pattern = dims, np.full((154, 12, 12, 1, 64, 64), 4, np.uint8)
     history = history.drop_vars(["pattern", "ov_lift", "token", "text_loss"]).assign(pattern=pattern, token=token)
-    page = visit(PhaseExplorer(history, window=WINDOW).save(tmp_path / "page.html").as_uri()).page
-    expect(page.locator(".ik-root[data-step]")).to_be_visible()
-    page.wait_for_timeout(300)
+    page = opened(PhaseExplorer(history, window=WINDOW))
+    settled_box(page.locator(".ik-root"))
     times = page.evaluate(
         """async () => {
             const [slider, root] = [".ik-slider", ".ik-root"].map((name) => document.querySelector(name));

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
 import xarray as xr
+from browser.pages import HOSTILE_NAME, check_accessibility, panels, root, settled_box, value, vectors
 from playwright.sync_api import Page, expect
 
 from inductionkit.superposition import candidate_solutions, example_superposition
@@ -15,29 +15,6 @@ from inductionkit.superposition.history import labelled
 from inductionkit.widgets.double_descent_view import DoubleDescentView
 from inductionkit.widgets.phase_diagram_view import PhaseDiagramView
 from inductionkit.widgets.superposition_view import SuperpositionView
-
-HOSTILE = "</script><script>window.hacked = 1</script><img src=x onerror='window.hacked = 1'>\u202e"
-
-
-@pytest.fixture
-def opened(visit, tmp_path):
-    """Open a widget's saved page, which must end without complaint or request."""
-    visits = []
-
-    def open_widget(widget, **how) -> Page:
-        visits.append(visit(widget.save(tmp_path / "page.html").as_uri(), **how))
-        expect(visits[-1].page.locator(".ik-panel").first).to_be_visible()
-        return visits[-1].page
-
-    yield open_widget
-    for visited in visits:
-        assert visited.complaints == []
-        assert {urlsplit(url).scheme for url in visited.requests} <= {"file", "data", "blob"}
-        assert visited.page.locator(".ik-alert").is_hidden()
-        assert visited.page.evaluate("window.hacked") is None
-        shapes = visited.page.locator(".ik-root svg").evaluate_all("all => all.map(svg => svg.outerHTML).join()")
-        assert not re.search(r'="[^"]*(NaN|Infinity|undefined)', shapes)
-        assert visited.page.evaluate("document.documentElement.scrollWidth <= innerWidth"), "nothing overflows"
 
 
 @pytest.fixture(scope="module")
@@ -50,34 +27,9 @@ def descent() -> xr.Dataset:
     return example_superposition("double-descent")
 
 
-def root(page: Page, name: str) -> str:
-    return page.locator(".ik-root").get_attribute(f"data-{name}")
-
-
-def panels(page: Page) -> list[str]:
-    return [panel.get_attribute("data-panel") for panel in page.locator(".ik-panel").all()]
-
-
-def value(page: Page, panel: str) -> str:
-    return page.locator(f'[data-panel="{panel}"] .ik-value').inner_text()
-
-
-def vectors(page: Page, panel: str) -> dict[str, np.ndarray]:
-    """From the origin to the tip of each vector, in pixels, up positive."""
-    lines = page.locator(f'[data-panel="{panel}"] .ik-vector').evaluate_all(
-        "all => all.map(g => [g.dataset.vector, ...['x1', 'y1', 'x2', 'y2']"
-        ".map(name => +g.querySelector('line').getAttribute(name))])"
-    )
-    return {name: np.array([x2 - x1, y1 - y2]) for name, x1, y1, x2, y2 in lines}
-
-
 def tip(page: Page, feature: int) -> tuple[float, float]:
     """Where the tip of a feature's vector is drawn, once it stays there."""
-    dot = page.locator(f'[data-vector="{feature}"] circle')
-    was, box = None, dot.bounding_box()
-    while box != was:
-        page.wait_for_timeout(100)
-        was, box = box, dot.bounding_box()
+    box = settled_box(page.locator(f'[data-vector="{feature}"] circle'))
     return box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
 
 
@@ -229,8 +181,8 @@ def odd(change: str) -> xr.Dataset:
     if change == "weights alone":
         return history[["weight"]].drop_vars(["density", "importance", "seed"])
     if change == "hostile names":
-        return history.assign_attrs(activation=HOSTILE, correlation=HOSTILE).assign_coords(
-            branch=("instance", [HOSTILE, "x" * 5000])
+        return history.assign_attrs(activation=HOSTILE_NAME, correlation=HOSTILE_NAME).assign_coords(
+            branch=("instance", [HOSTILE_NAME, "x" * 5000])
         )
     return history
 
@@ -298,7 +250,7 @@ def test_a_cell_of_the_phase_diagram_is_chosen_by_keys_and_hovered(opened):
 
 def test_a_closed_form_by_itself_and_hostile_solutions(opened):
     diagram = candidate_solutions(1, [0.0, 0.9], [0.5, 1.0, 2.0])
-    diagram = diagram.assign_coords(solution=[HOSTILE, "b", "c"])
+    diagram = diagram.assign_coords(solution=[HOSTILE_NAME, "b", "c"])
     page = opened(PhaseDiagramView(diagram), width=380)
     assert panels(page) == ["maps", "solutions"]
     assert page.locator(".ik-map").count() == 1
@@ -337,3 +289,19 @@ def test_one_size_one_seed_and_missing_values(opened, descent, scheme):
     assert value(page, "losses").startswith("test no data")
     expect(page.locator('[data-kind="features"] h4')).to_contain_text("Features 251")
     assert root(page, "theme") == scheme
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: SuperpositionView(example_superposition("geometry-2d")),
+        lambda: SuperpositionView(example_superposition("geometry-3d")),
+        lambda: SuperpositionView(example_superposition("energy-levels").isel(instance=[0])),
+        lambda: PhaseDiagramView(example_superposition("phase-diagram-3-2")),
+        lambda: DoubleDescentView(example_superposition("double-descent")),
+    ],
+    ids=["two dimensions", "three dimensions", "many dimensions", "phase diagram", "double descent"],
+)
+def test_no_serious_accessibility_violation(opened, make, scheme):
+    check_accessibility(opened(make(), color_scheme=scheme))

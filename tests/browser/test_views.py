@@ -3,88 +3,55 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
-from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
-import xarray as xr
-from playwright.sync_api import Page, expect
+from browser.pages import (
+    N_STEPS,
+    VIEWS,
+    WINDOW,
+    axis_width,
+    check_accessibility,
+    go_to,
+    ink,
+    marker_places,
+    panels,
+    root,
+)
+from playwright.sync_api import expect
 
-import inductionkit.widgets
 from inductionkit.phase import find_phase_change
 from inductionkit.testing import synthetic_history
 from inductionkit.widgets import PhaseExplorer, _films
 
-WINDOW = (8e6, 2e7)
-AXE = Path(inductionkit.widgets.__file__).parent / "frontend/node_modules/axe-core/axe.min.js"
-N_STEPS = 24
-VIEWS = ["loss", "icl", "slopes", "trajectories", "grid", "scatter", "pattern", "text"]
 
-
-@pytest.fixture(scope="module")
-def history() -> xr.Dataset:
-    return synthetic_history(n_steps=N_STEPS)
-
-
-@pytest.fixture
-def opened(visit, tmp_path, history):
-    """The saved page of the synthetic history, which must end without complaint or request."""
-    visited = visit(PhaseExplorer(history, window=WINDOW).save(tmp_path / "page.html").as_uri())
-    expect(visited.page.locator(".ik-root[data-step]")).to_be_visible()
-    yield visited.page
-    assert visited.complaints == []
-    assert {urlsplit(url).scheme for url in visited.requests} <= {"file", "data", "blob"}
-
-
-def root(page: Page, name: str) -> str:
-    return page.locator(".ik-root").get_attribute(f"data-{name}")
-
-
-def go_to(page: Page, index: int) -> None:
-    page.locator(".ik-slider").fill(str(index))
-    expect(page.locator(".ik-overlay")).to_have_attribute("data-shown", re.compile(rf"^{index}/"))
-
-
-def marker_places(page: Page) -> list[float]:
-    return [float(marker.get_attribute("data-x")) for marker in page.locator(".ik-marker").all()]
-
-
-def ink(page: Page, panel: str) -> int:
-    """How many pixels of a view's canvas are drawn on."""
-    return page.locator(f'[data-panel="{panel}"] .ik-layer').evaluate(
-        """canvas => canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data
-            .reduce((sum, value, at) => sum + (at % 4 === 3 && value > 0 ? 1 : 0), 0)"""
-    )
-
-
-def test_the_axis_is_log_or_linear_in_tokens_or_steps(opened, history):
+def test_the_axis_is_log_or_linear_in_tokens_or_steps(explorer, history):
     """The marker's place follows from the checkpoints alone."""
-    width = float(opened.locator(".ik-window").first.evaluate("r => r.ownerSVGElement.viewBox.baseVal.width")) - 14
+    width = axis_width(explorer)
     tokens, steps = (history[name].values.astype(float) for name in ("tokens_seen", "step"))
-    go_to(opened, 12)
-    opened.locator('[data-value="linear"]').click()
-    expect(opened.locator('[data-value="linear"]')).to_have_attribute("aria-pressed", "true")
+    go_to(explorer, 12)
+    explorer.locator('[data-value="linear"]').click()
+    expect(explorer.locator('[data-value="linear"]')).to_have_attribute("aria-pressed", "true")
     place = (tokens[12] - tokens[0]) / (tokens[-1] - tokens[0])
-    np.testing.assert_allclose(marker_places(opened), [width * place] * 4, atol=0.6)
-    opened.locator('[data-value="log"]').click()
-    opened.locator('[data-value="steps"]').click()
-    expect(opened.get_by_text("training step (log scale)")).to_be_visible()
+    np.testing.assert_allclose(marker_places(explorer), [width * place] * 4, atol=0.6)
+    explorer.locator('[data-value="log"]').click()
+    explorer.locator('[data-value="steps"]').click()
+    expect(explorer.get_by_text("training step (log scale)")).to_be_visible()
     place = np.log(steps[12] / steps[0]) / np.log(steps[-1] / steps[0])
-    np.testing.assert_allclose(marker_places(opened), [width * place] * 4, atol=0.6)
-    shade = opened.locator(".ik-window").first
+    np.testing.assert_allclose(marker_places(explorer), [width * place] * 4, atol=0.6)
+    shade = explorer.locator(".ik-window").first
     ends = np.interp(WINDOW, tokens, steps)
     expected = width * np.log(ends / steps[0]) / np.log(steps[-1] / steps[0])
     seen = [float(shade.get_attribute(name)) for name in ("x", "width")]
     np.testing.assert_allclose([seen[0], sum(seen)], expected, atol=0.6)
 
 
-def test_the_bump_and_the_intervals_are_drawn(visit, tmp_path):
+def test_the_bump_and_the_intervals_are_drawn(opened):
     history = synthetic_history(n_steps=48)
     phase = find_phase_change(history, n_resamples=8)
-    page = visit(PhaseExplorer(history, window=phase).save(tmp_path / "page.html").as_uri()).page
+    page = opened(PhaseExplorer(history, window=phase))
     expect(page.get_by_text(f"convex envelope, {phase.bump_nats:.2f} nats below the bump")).to_be_visible()
-    width = float(page.locator(".ik-window").first.evaluate("r => r.ownerSVGElement.viewBox.baseVal.width")) - 14
+    width = axis_width(page)
 
     def x_of(tokens: float) -> float:
         return width * np.log(tokens / 1e5) / np.log(1e8 / 1e5)
@@ -98,52 +65,52 @@ def test_the_bump_and_the_intervals_are_drawn(visit, tmp_path):
     assert set(names) == {"1.0", "1.1"}, "the heads that form are highlighted"
 
 
-def test_heads_are_searched_sorted_and_highlighted(opened, history):
-    rows = opened.locator(".ik-head-row:visible")
+def test_heads_are_searched_sorted_and_highlighted(explorer, history):
+    rows = explorer.locator(".ik-head-row:visible")
     names = rows.locator(".ik-pick span:first-child")
-    opened.locator('[data-choice="sort by"]').select_option("previous_token")
+    explorer.locator('[data-choice="sort by"]').select_option("previous_token")
     previous = history["previous_token"].values[-1].ravel()
     expected = [f"{head // 4}.{head % 4}" for head in np.argsort(-previous.astype(np.float16), kind="stable")]
     assert names.all_inner_texts() == expected
-    everything = ink(opened, "trajectories")
-    opened.locator(".ik-search").fill("layer 1, 0.2")
+    everything = ink(explorer, "trajectories")
+    explorer.locator(".ik-search").fill("layer 1, 0.2")
     expect(rows).to_have_count(5)
     assert set(names.all_inner_texts()) == {"1.0", "1.1", "1.2", "1.3", "0.2"}
-    opened.locator(".ik-search").fill("nothing")
-    expect(opened.get_by_text("no such head")).to_be_visible()
-    opened.locator(".ik-search").fill("")
+    explorer.locator(".ik-search").fill("nothing")
+    expect(explorer.get_by_text("no such head")).to_be_visible()
+    explorer.locator(".ik-search").fill("")
     expect(rows).to_have_count(8)
-    assert ink(opened, "trajectories") == everything
-    pin = opened.get_by_role("button", name="Highlight head 0.2")
+    assert ink(explorer, "trajectories") == everything
+    pin = explorer.get_by_role("button", name="Highlight head 0.2")
     pin.click()
     expect(pin).to_have_attribute("aria-pressed", "true")
-    expect(opened.locator(".ik-dot-pinned")).to_have_count(1)
-    expect(opened.locator(".ik-cell-pinned")).to_have_count(1)
+    expect(explorer.locator(".ik-dot-pinned")).to_have_count(1)
+    expect(explorer.locator(".ik-cell-pinned")).to_have_count(1)
 
 
-def test_any_score_is_shown(opened, history):
-    opened.locator('[data-panel="grid"] select').select_option("previous_token")
+def test_any_score_is_shown(explorer, history):
+    explorer.locator('[data-panel="grid"] select').select_option("previous_token")
     previous = float(history["previous_token"][-1, 1, 0])
     for panel, text in (("grid", f"1.0: {previous:.2f}"), ("trajectories", f"head 1.0: {previous:.2f}")):
-        expect(opened.locator(f'[data-panel="{panel}"] .ik-value')).to_have_text(text)
-    opened.locator('[data-choice="up"]').select_option("duplicate_token")
+        expect(explorer.locator(f'[data-panel="{panel}"] .ik-value')).to_have_text(text)
+    explorer.locator('[data-choice="up"]').select_option("duplicate_token")
     duplicate, prefix = (float(history[name][-1, 1, 0]) for name in ("duplicate_token", "prefix_matching"))
-    expect(opened.locator('[data-panel="scatter"] .ik-value')).to_have_text(f"1.0: {prefix:.2f}, {duplicate:.2f}")
-    expect(opened.locator('[data-panel="scatter"] .ik-axis-title')).to_contain_text("duplicate token")
+    expect(explorer.locator('[data-panel="scatter"] .ik-value')).to_have_text(f"1.0: {prefix:.2f}, {duplicate:.2f}")
+    expect(explorer.locator('[data-panel="scatter"] .ik-axis-title')).to_contain_text("duplicate token")
 
 
-def test_a_head_is_chosen_in_the_grid_by_pointer_and_keys(opened):
-    grid = opened.locator('[data-panel="grid"] .ik-cells')
+def test_a_head_is_chosen_in_the_grid_by_pointer_and_keys(explorer):
+    grid = explorer.locator('[data-panel="grid"] .ik-cells')
     grid.focus()
     for key, head in (("ArrowUp", "0.0"), ("ArrowRight", "0.1"), ("ArrowUp", "0.1"), ("ArrowDown", "1.1")):
-        opened.keyboard.press(key)
-        expect(opened.locator(".ik-root")).to_have_attribute("data-head", head)
+        explorer.keyboard.press(key)
+        expect(explorer.locator(".ik-root")).to_have_attribute("data-head", head)
     assert "Head 1.1" in grid.get_attribute("aria-label")
 
 
-def test_losses_of_tokens_are_held_against_a_step(opened, history):
+def test_losses_of_tokens_are_held_against_a_step(explorer, history):
     """The synthetic text is learned after its half-way token, and not before it."""
-    panel = opened.locator('[data-panel="text"]')
+    panel = explorer.locator('[data-panel="text"]')
     losses = history["text_loss"].values[:, 0]
     reference = int((history["tokens_seen"].values <= WINDOW[0]).sum()) - 1
     assert panel.locator("select").input_value() == str(reference)
@@ -155,28 +122,28 @@ def test_losses_of_tokens_are_held_against_a_step(opened, history):
     assert panel.locator(".ik-token").first.get_attribute("class") == "ik-token is-unknown", "nothing predicts it"
 
 
-def test_tokens_are_shaded_by_ov_lift(opened):
-    panel = opened.locator('[data-panel="pattern"]')
+def test_tokens_are_shaded_by_ov_lift(explorer):
+    panel = explorer.locator('[data-panel="pattern"]')
     token = panel.locator(".ik-token").nth(3)
     before = token.evaluate("token => token.style.background")
     panel.get_by_role("button", name="OV lift").click()
     assert token.evaluate("token => token.style.background") != before
 
 
-def test_a_pattern_that_the_page_lacks_is_said_to_be_missing(visit, tmp_path, history, monkeypatch):
+def test_a_pattern_that_the_page_lacks_is_said_to_be_missing(opened, history, monkeypatch):
     monkeypatch.setattr(_films, "BUDGET_BYTES", N_STEPS * (24 * 25 // 2 + 2 * 24))
-    page = visit(PhaseExplorer(history).save(tmp_path / "page.html").as_uri()).page
+    page = opened(PhaseExplorer(history))
     expect(page.locator(".ik-overlay[data-shown='23/4/0']")).to_be_visible()
     page.locator('[data-choice="head"]').select_option(label="0.2")
     expect(page.get_by_text("was not saved with this page")).to_be_visible()
 
 
-def test_two_runs_step_on_one_clock(visit, tmp_path, history):
+def test_two_runs_step_on_one_clock(opened, history):
     other = synthetic_history(n_steps=9, window=None)
     other.attrs["model"] = "<b>other</b>"
     both = PhaseExplorer(history, window=WINDOW).beside(PhaseExplorer(other))
-    visited = visit(both.save(tmp_path / "page.html").as_uri())
-    page, shown = visited.page, visited.page.locator(".ik-root")
+    page = opened(both)
+    shown = page.locator(".ik-root")
     expect(shown).to_have_attribute("data-step2", str(int(other["step"][-1])))
     assert page.locator(".ik-run").all_inner_texts() == ["synthetic", "<b>other</b>"]
     seen = [one["tokens_seen"].values.astype(float) for one in (history, other)]
@@ -190,28 +157,18 @@ def test_two_runs_step_on_one_clock(visit, tmp_path, history):
     page.locator('[data-choice="head"]').nth(1).select_option(label="0.3")
     expect(shown).to_have_attribute("data-head2", "0.3")
     assert root(page, "head") == "1.0"
-    assert visited.complaints == []
 
 
 @pytest.mark.parametrize("view", VIEWS)
-def test_a_view_alone(visit, tmp_path, history, view):
-    visited = visit(PhaseExplorer(history, views=[view]).save(tmp_path / "page.html").as_uri(), width=600)
-    expect(visited.page.locator(f'[data-panel="{view}"]')).to_be_visible()
-    assert visited.page.locator(".ik-panel").count() == 1
-    visited.page.locator(".ik-slider").fill("3")
-    expect(visited.page.locator(".ik-root")).to_have_attribute("data-step", str(int(history["step"][3])))
-    assert visited.complaints == []
+def test_a_view_alone(opened, history, view):
+    page = opened(PhaseExplorer(history, views=[view]), width=600)
+    assert panels(page) == [view]
+    page.locator(".ik-slider").fill("3")
+    expect(page.locator(".ik-root")).to_have_attribute("data-step", str(int(history["step"][3])))
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_no_serious_accessibility_violation(visit, tmp_path, history, scheme):
-    page = visit(PhaseExplorer(history, window=WINDOW).save(tmp_path / "page.html").as_uri(), color_scheme=scheme).page
+def test_no_serious_accessibility_violation(opened, history, scheme):
+    page = opened(PhaseExplorer(history, window=WINDOW), color_scheme=scheme)
     expect(page.locator(".ik-root[data-step]")).to_be_visible()
-    page.evaluate(AXE.read_text(encoding="utf-8"))
-    found = page.evaluate("() => axe.run('.ik-root').then(({ violations }) => violations)")
-    serious = [
-        (violation["id"], [node["html"][:200] for node in violation["nodes"]])
-        for violation in found
-        if violation["impact"] in ("serious", "critical")
-    ]
-    assert serious == []
+    check_accessibility(page)

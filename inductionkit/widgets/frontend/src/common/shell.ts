@@ -11,6 +11,9 @@ import { followTheme } from "./theme";
 /** Keys that a notebook would take for its own, to move between cells for instance. */
 const OWN_KEYS = new Set(["ArrowLeft", "ArrowRight", "ArrowUp", "ArrowDown", "Home", "End", "PageUp", "PageDown", " ", "Enter"]);
 
+/** Tells JupyterLab and Notebook that keys pressed in an element are none of their shortcuts. */
+const NO_SHORTCUTS = "data-lm-suppress-shortcuts";
+
 /** What stands in a widget's root. */
 export interface Content {
   onKey?(event: KeyboardEvent): void;
@@ -20,8 +23,7 @@ export interface Content {
 /** A widget's root in `container`, with what `fill` makes of it and its errors below. Returns what takes it down. */
 export function show(container: HTMLElement, styles: string, fill: (root: HTMLElement, alert: Alert) => Content): () => void {
   const alert = new Alert();
-  // JupyterLab has shortcuts on single letters; this attribute tells it that keys pressed here are not meant.
-  const root = html("div", { class: "ik-root", "data-lm-suppress-shortcuts": "true" });
+  const root = html("div", { class: "ik-root", [NO_SHORTCUTS]: "true" });
   container.append(html("style", {}, common + styles), root);
   let content: Content | undefined;
   try {
@@ -30,6 +32,8 @@ export function show(container: HTMLElement, styles: string, fill: (root: HTMLEl
     alert.show(error);
   }
   root.append(alert.element);
+  // Notebook reads it of the very element that has the focus.
+  root.addEventListener("focusin", (event) => (event.target as Element).setAttribute(NO_SHORTCUTS, "true"));
   root.addEventListener("keydown", alert.guard((event: KeyboardEvent) => {
     content?.onKey?.(event);
     if (OWN_KEYS.has(event.key)) event.stopPropagation();

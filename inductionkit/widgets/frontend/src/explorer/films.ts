@@ -82,11 +82,18 @@ export class Films {
 
   private ask(question: string): void {
     this.asked = question;
-    this.timer = setTimeout(() => {
+    const giveUp = (): void => {
       [this.silent, this.asked] = [true, null];
       this.changed();
-    }, PATIENCE_MS);
-    this.model.send!({ pattern: question.split(",").map(Number) });
+    };
+    this.timer = setTimeout(giveUp, PATIENCE_MS);
+    try {
+      this.model.send!({ pattern: question.split(",").map(Number) });
+    } catch {
+      // The kernel is gone, and the host says so at once. Not here: whoever asked is in the midst of drawing.
+      clearTimeout(this.timer);
+      this.timer = setTimeout(giveUp);
+    }
   }
 
   private readonly take = (content: unknown, buffers: DataView[]): void => {

@@ -10,7 +10,9 @@ import { type Context, sharedExtent, words } from "./view";
 /** More rows than these are not read, and each costs at every step; a search narrows them. */
 const MAX_ROWS = 24;
 const BY_NAME = "layer and head";
-const FIELDS: Field[] = ["index", "head", "heads", "search", "score"];
+const FIELDS: Field[] = ["head", "heads", "search", "score"];
+/** Nobody reads a list that is sorted anew in every frame: it follows the step once that rests. */
+const REST_MS = 80;
 
 interface Row {
   element: HTMLElement;
@@ -31,13 +33,14 @@ export class HeadList {
   private readonly note = html("span", { class: "ik-note", role: "status" });
   private readonly rows: Row[] = [];
   private shown: number[] = [];
+  private resting: ReturnType<typeof setTimeout> | undefined;
 
   constructor(private readonly context: Context) {
     const { history, store, alert } = context;
     this.field = html("input", { type: "search", class: "ik-search", placeholder: "1.3, layer 1, head 2", "aria-label": "Search heads" });
     this.field.addEventListener("input", alert.guard(() => store.set({ search: this.field.value })));
     const options = [BY_NAME, ...history.scores].map((name) => new Option(words(name), name));
-    const { element: sort, select } = choice("Sort by", options, alert.guard(() => this.update()));
+    const { element: sort, select } = choice("Sort by", options, alert.guard(() => this.show()));
     this.sort = select;
     this.sort.value = history.scores[0] ?? BY_NAME;
     const tools = html("div", { class: "ik-list-tools" }, this.field, sort, this.note);
@@ -51,7 +54,15 @@ export class HeadList {
   }
 
   update(changed?: Changed<State>): void {
-    if (changed && !FIELDS.some((field) => changed.has(field))) return;
+    if (!changed || FIELDS.some((field) => changed.has(field))) this.show();
+    else if (changed.has("index")) {
+      clearTimeout(this.resting);
+      this.resting = setTimeout(this.context.alert.guard(() => this.show()), REST_MS);
+    }
+  }
+
+  private show(): void {
+    clearTimeout(this.resting);
     const { history, store, runs } = this.context;
     const { index, head, heads, search, score } = store.state;
     const found = findHeads(history.heads, search);

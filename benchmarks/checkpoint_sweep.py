@@ -22,10 +22,10 @@ from common import best_of, peak_bytes
 
 from inductionkit import open_run, scan_run
 from inductionkit.lens import Lens
-from inductionkit.measurement import MAX_BATCH_TOKENS
-from inductionkit.prompts import PromptSettings, repeated_random_tokens
 from inductionkit.run_folder import RunFolder
 from inductionkit.runs import Run
+from inductionkit.scan.measurement import MAX_BATCH_TOKENS
+from inductionkit.scores.prompts import PromptSettings, repeated_random_tokens
 from inductionkit.train import ModelConfig, Transformer
 
 N_EVALUATION = 32

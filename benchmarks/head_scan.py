@@ -17,7 +17,7 @@ import torch
 from common import best_of, peak_bytes, random_gpt2
 
 import inductionkit as ik
-from inductionkit.prompts import PromptSettings, repeated_random_tokens
+from inductionkit.scores.prompts import PromptSettings, repeated_random_tokens
 
 warnings.filterwarnings("ignore")
 logging.disable(logging.WARNING)

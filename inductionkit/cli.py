@@ -88,7 +88,7 @@ def scan(
     """Scan every checkpoint of a run and say where the phase change is."""
     from .phase import find_phase_change
     from .runs import open_run
-    from .scan import scan_run
+    from .scan.scanning import scan_run
     from .workers import RestartingPool
 
     run = open_run(
@@ -97,7 +97,7 @@ def scan(
         keep=int(keep) if keep is not None and keep.isdigit() else keep,
     )
     if dry_run:
-        from .plan import plan_scan
+        from .scan.plan import plan_scan
 
         console.print(plan_scan(run, store, workers))
         return

@@ -13,9 +13,9 @@ from multiprocessing import get_context
 import torch
 import xarray as xr
 
-from .checkpoint_scan import CheckpointScan
 from .errors import InductionKitError, RunError
 from .lens import Lens
+from .scan.checkpoint import CheckpointScan
 
 MAX_ATTEMPTS = 3  # of a checkpoint whose worker dies
 

@@ -19,9 +19,9 @@ from pathlib import Path
 import torch
 
 from inductionkit import open_history, open_run
-from inductionkit.checkpoint_scan import CheckpointScan
 from inductionkit.errors import HistoryError
-from inductionkit.scan import scan_run
+from inductionkit.scan.checkpoint import CheckpointScan
+from inductionkit.scan.scanning import scan_run
 
 UNREAPED = os.WEXITED | os.WNOHANG | os.WNOWAIT
 

@@ -19,8 +19,8 @@ from inductionkit import open_run, scan_heads
 from inductionkit.ablation import ablate_heads, compare_with_random_heads, scan_ablations
 from inductionkit.errors import ModelError
 from inductionkit.lens import HeadZeroing, Lens, open_model
-from inductionkit.prompts import PromptSettings, repeated_random_tokens
 from inductionkit.runs.run import nothing
+from inductionkit.scores.prompts import PromptSettings, repeated_random_tokens
 from inductionkit.testing import hand_built_model
 
 KINDS = ("full", "pattern_preserving")

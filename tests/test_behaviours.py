@@ -13,17 +13,17 @@ import xarray as xr
 from conftest import SHAPE, random_model
 
 import inductionkit
-from inductionkit import behaviours
-from inductionkit.behaviours import (
+from inductionkit.errors import ModelError
+from inductionkit.lens import Lens
+from inductionkit.scan import behaviours
+from inductionkit.scan.behaviours import (
     Behaviour,
     behaviour_losses,
     repeated_tokens_behaviour,
     scan_behaviours,
     token_losses,
 )
-from inductionkit.errors import ModelError
-from inductionkit.lens import Lens
-from inductionkit.prompts import PromptSettings
+from inductionkit.scores.prompts import PromptSettings
 from inductionkit.testing import perfect_induction_model
 
 RAGGED = Behaviour("ragged", [[0, 5, 9, 5, 9, 31], [0, 7], [0, 3, 3, 44]], [[0, 0, 1, 1, 0, 1], [0, 1], [0, 0, 0, 1]])

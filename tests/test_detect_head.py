@@ -21,9 +21,9 @@ from transformer_lens.head_detector import (
 )
 from transformer_lens.model_bridge import TransformerBridge
 
-from inductionkit import scores
-from inductionkit.head_scan import scan_heads
-from inductionkit.prompts import PromptSettings, repeated_random_tokens
+from inductionkit.scan.head_scan import scan_heads
+from inductionkit.scores import on_prompts as scores
+from inductionkit.scores.prompts import PromptSettings, repeated_random_tokens
 from inductionkit.testing import perfect_induction_model
 
 PROMPTS = PromptSettings(n_sequences=2, n_distinct=12, n_repeats=3)

@@ -10,17 +10,17 @@ from conftest import SHAPE, random_model
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from inductionkit import scores
 from inductionkit.errors import ModelError
-from inductionkit.fuzzy import (
+from inductionkit.lens import Lens
+from inductionkit.scan.fuzzy_scan import fuzzy_logit_lift, fuzzy_matching, scan_fuzzy
+from inductionkit.scores import on_prompts as scores
+from inductionkit.scores.fuzzy import (
     FuzzyPrompts,
     fuzzy_prompts,
     template_prompts,
     token_class_prompts,
     translation_prompts,
 )
-from inductionkit.fuzzy_scan import fuzzy_logit_lift, fuzzy_matching, scan_fuzzy
-from inductionkit.lens import Lens
 from inductionkit.testing import perfect_induction_model
 
 KINDS = ("template", "token_classes", "translation")

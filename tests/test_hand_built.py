@@ -10,7 +10,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from inductionkit import induction_heads, scan_heads
 from inductionkit.errors import ModelError
-from inductionkit.prompts import PromptSettings, repeated_random_tokens
+from inductionkit.scores.prompts import PromptSettings, repeated_random_tokens
 from inductionkit.testing import hand_built_model
 
 WRITERS = (

@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 from test_lens import assert_same, fingerprint
 
 from inductionkit import induction_heads
-from inductionkit import scores as head_scores
 from inductionkit.errors import ModelError
-from inductionkit.head_scan import DEFAULT_SCORES, FROM_WEIGHTS, scan_heads
-from inductionkit.heads import surprise
 from inductionkit.history import HEAD_SCORES
 from inductionkit.lens import Lens, reinitialised
-from inductionkit.prompts import PromptSettings
+from inductionkit.scan.head_scan import DEFAULT_SCORES, FROM_WEIGHTS, scan_heads
+from inductionkit.scores import on_prompts as head_scores
+from inductionkit.scores.heads import surprise
+from inductionkit.scores.prompts import PromptSettings
 from inductionkit.testing import perfect_induction_model
 
 TEXT = torch.randint(0, 60, (3, 40), generator=torch.Generator().manual_seed(5))
@@ -130,7 +130,7 @@ def test_the_model_leaves_as_it_came(raised, monkeypatch):
                 raise raised("in mid-scan")
             return original(*arguments)
 
-        monkeypatch.setattr("inductionkit.head_scan.head_scores.raised_on_attended", interrupt)
+        monkeypatch.setattr("inductionkit.scan.head_scan.head_scores.raised_on_attended", interrupt)
         with pytest.raises(raised):
             scan_heads(model, TEXT, scores="all", prompts=SHORT)
     assert_same(before, fingerprint(model))

@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from inductionkit import _heat_maps
-from inductionkit.head_scores import HeadScores
+from inductionkit.scores import _heat_maps
+from inductionkit.scores.head_scores import HeadScores
 
 DIMS = ("layer", "head")
 MARKUP = """</pre></style><script>alert(1)</script><img src=x onerror="alert(2)">&'" onload=alert(3)"""
@@ -406,7 +406,7 @@ def test_text_where_xarray_is_set_to_text():
 
 def test_showing_scores_needs_no_torch():
     program = (
-        "import sys, inductionkit.head_scores as h\n"
+        "import sys, inductionkit.scores.head_scores as h\n"
         "h.HeadScores({'copying': (('layer', 'head'), [[0.5]])})._repr_html_()\n"
         "print(*sys.modules)"
     )

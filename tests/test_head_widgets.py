@@ -20,7 +20,7 @@ from tokenizers import Tokenizer, models
 from inductionkit.ablation import ablate_heads, compare_with_random_heads
 from inductionkit.errors import HistoryError, ModelError
 from inductionkit.lens import Lens
-from inductionkit.prompts import PromptSettings, repeated_random_tokens
+from inductionkit.scores.prompts import PromptSettings, repeated_random_tokens
 from inductionkit.testing import hand_built_model, perfect_induction_model, synthetic_history
 from inductionkit.widgets import _circuitsvis
 from inductionkit.widgets._ablation_data import MAX_POSITIONS

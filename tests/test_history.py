@@ -14,12 +14,12 @@ import xarray as xr
 
 from inductionkit import induction_heads, open_history, open_run, scan_heads, scan_run
 from inductionkit.errors import HistoryError
-from inductionkit.head_scan import DEFAULT_SCORES
 from inductionkit.history import VARIABLES, save_history, validate
-from inductionkit.icl import icl_score, icl_settings
 from inductionkit.lens import Lens
-from inductionkit.measurement import Measurement
-from inductionkit.prompts import PromptSettings
+from inductionkit.scan.head_scan import DEFAULT_SCORES
+from inductionkit.scan.measurement import Measurement
+from inductionkit.scores.icl import icl_score, icl_settings
+from inductionkit.scores.prompts import PromptSettings
 from inductionkit.testing import synthetic_history
 
 

@@ -23,11 +23,11 @@ import xarray as xr
 import zarr
 
 from inductionkit import open_history, open_run
-from inductionkit.checkpoint_scan import CheckpointScan
 from inductionkit.errors import HistoryError, RunError
-from inductionkit.measurement import Measurement
-from inductionkit.scan import scan_run
-from inductionkit.store import GrowingStore
+from inductionkit.scan.checkpoint import CheckpointScan
+from inductionkit.scan.measurement import Measurement
+from inductionkit.scan.scanning import scan_run
+from inductionkit.scan.store import GrowingStore
 from inductionkit.train import CheckpointSpec, train
 from inductionkit.workers import RestartingPool
 
@@ -172,7 +172,7 @@ def test_a_worker_that_dies_costs_a_new_attempt(kind, run_path, tmp_path, monkey
     run = open_run(run_path)
     expected = scan_run(run, n_evaluation=4, progress=False)
     monkeypatch.setenv("INDUCTIONKIT_TEST_MARK", str(tmp_path / "died"))
-    monkeypatch.setattr("inductionkit.scan.CheckpointScan", DiesOnce)
+    monkeypatch.setattr("inductionkit.scan.scanning.CheckpointScan", DiesOnce)
     pool = RestartingPool(2) if kind == "restarting" else ProcessPoolExecutor(2, get_context("spawn"))
     told = pytest.warns(RuntimeWarning, match="the executor broke") if kind == "plain" else nullcontext()
     with pool, told:

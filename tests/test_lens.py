@@ -12,9 +12,9 @@ import torch
 from conftest import random_model
 
 from inductionkit.errors import ModelError
-from inductionkit.head_scan import scan_heads
 from inductionkit.lens import Lens, load_weights
-from inductionkit.prompts import PromptSettings, repeated_random_tokens
+from inductionkit.scan.head_scan import scan_heads
+from inductionkit.scores.prompts import PromptSettings, repeated_random_tokens
 
 TOKENS = torch.randint(0, 60, (2, 30), generator=torch.Generator().manual_seed(1))
 

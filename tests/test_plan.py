@@ -10,7 +10,7 @@ from conftest import random_model
 from stand_in_hub import StandInHub
 
 from inductionkit import open_run, scan_run
-from inductionkit.plan import plan_scan
+from inductionkit.scan.plan import plan_scan
 
 pytest_plugins = ("run_fixtures",)
 

@@ -10,9 +10,9 @@ from conftest import SHAPE, random_model
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from inductionkit import scores
-from inductionkit.head_scan import DEFAULT_SCORES, scan_heads
-from inductionkit.prompts import PromptSettings, repeated_random_tokens
+from inductionkit.scan.head_scan import DEFAULT_SCORES, scan_heads
+from inductionkit.scores import on_prompts as scores
+from inductionkit.scores.prompts import PromptSettings, repeated_random_tokens
 from inductionkit.testing import perfect_induction_model
 
 TEXT = torch.randint(0, 60, (3, 40), generator=torch.Generator().manual_seed(5))

@@ -12,9 +12,9 @@ from transformers import GPT2Config, GPT2LMHeadModel, Trainer, TrainingArguments
 
 from inductionkit import PhaseExplorer, open_history, open_run, scan_run
 from inductionkit.errors import HistoryError
-from inductionkit.store import LiveStore
+from inductionkit.scan.store import LiveStore
+from inductionkit.scan.watching import TrainingWatch
 from inductionkit.train import begin, train
-from inductionkit.watching import TrainingWatch
 
 N_EVALUATION = 4
 
@@ -200,7 +200,7 @@ def test_a_history_that_cannot_be_kept_does_not_end_the_training(text, monkeypat
 
 
 def test_more_losses_than_there_is_room_for_are_thinned_evenly(text, monkeypatch):
-    monkeypatch.setattr("inductionkit.watching.N_LOGGED", 5)
+    monkeypatch.setattr("inductionkit.scan.watching.N_LOGGED", 5)
     watch = TrainingWatch(text, every=1, n_evaluation=N_EVALUATION, tokens_per_step=1)
     for step in range(1, 12):
         watch.log(step, 1.0 * step)

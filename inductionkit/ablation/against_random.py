@@ -14,10 +14,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from ..errors import ModelError
-from ..heads import surprise
-from ..icl import icl_score, icl_settings
 from ..lens import ABLATION_MAX_BYTES, Lens
 from ..progress import progress_bar
+from ..scores.heads import surprise
+from ..scores.icl import icl_score, icl_settings
 from .losses import LONG_NAMES, Head, Kind, head_sets, label, losses_without, settings
 
 Among = Literal["same layers", "all layers"]
@@ -59,7 +59,7 @@ def compare_with_random_heads(
     That other heads lose little does not show that each of `heads` matters, nor that they do the same on
     other text. Raises ModelError as `ablate_heads` does, or if there are too few other heads.
 
-    >>> from inductionkit.prompts import PromptSettings, repeated_random_tokens
+    >>> from inductionkit.scores.prompts import PromptSettings, repeated_random_tokens
     >>> from inductionkit.testing import hand_built_model
     >>> model = hand_built_model([["previous-token", "idle"], ["induction", "idle"]])
     >>> tokens = repeated_random_tokens(40, 0, PromptSettings(4))

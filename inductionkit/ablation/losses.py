@@ -12,8 +12,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from ..errors import ModelError
-from ..icl import icl_settings
 from ..lens import HeadZeroing, Lens, transformer_lens_version
+from ..scores.icl import icl_settings
 
 Head = tuple[int, int]
 Kind = Literal["full", "pattern_preserving"]

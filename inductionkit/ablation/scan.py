@@ -13,10 +13,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from ..errors import ModelError
-from ..icl import icl_score
 from ..lens import ABLATION_MAX_BYTES, Lens
 from ..progress import progress_bar
 from ..runs import Run
+from ..scores.icl import icl_score
 from .losses import LONG_NAMES, Head, Kind, head_sets, label, mean_losses, settings
 
 
@@ -51,7 +51,7 @@ def ablate_heads(
     Raises ModelError if heads, kind or tokens do not fit the model, the model cannot be run or its
     weights are not finite, or its patterns cannot be frozen.
 
-    >>> from inductionkit.prompts import PromptSettings, repeated_random_tokens
+    >>> from inductionkit.scores.prompts import PromptSettings, repeated_random_tokens
     >>> from inductionkit.testing import perfect_induction_model
     >>> tokens = repeated_random_tokens(40, 0, PromptSettings(4))
     >>> found = ablate_heads(perfect_induction_model(), tokens, progress=False)

@@ -10,7 +10,7 @@ import xarray as xr
 
 from ..errors import HistoryError
 from ..history import VARIABLES, validate
-from ..icl import icl_score, icl_settings
+from ..scores.icl import icl_score, icl_settings
 from .criteria import PhaseCriteria
 from .rule import find_phase_change
 

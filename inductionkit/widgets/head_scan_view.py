@@ -8,9 +8,9 @@ import numpy as np
 import traitlets
 import xarray as xr
 
-from .._score_maps import ScoreMap, ScoreMaps, score_maps
 from ..errors import HistoryError
-from ..heads import BOTH, induction_heads, surprise
+from ..scores._score_maps import ScoreMap, ScoreMaps, score_maps
+from ..scores.heads import BOTH, induction_heads, surprise
 from ._choices import Head, HeadsChoice, head_numbers
 from ._payload import pack_arrays
 

@@ -13,7 +13,7 @@ from playwright.sync_api import Locator, Page, expect
 from tokenizers import Tokenizer, models
 
 from inductionkit.ablation import ablate_heads, compare_with_random_heads
-from inductionkit.prompts import PromptSettings, repeated_random_tokens
+from inductionkit.scores.prompts import PromptSettings, repeated_random_tokens
 from inductionkit.testing import hand_built_model, perfect_induction_model
 from inductionkit.widgets.ablation_view import AblationView
 from inductionkit.widgets.attention_view import AttentionView

@@ -24,7 +24,7 @@ CELL = """
 import torch
 from IPython.display import display
 from inductionkit.ablation import ablate_heads
-from inductionkit.prompts import PromptSettings, repeated_random_tokens
+from inductionkit.scores.prompts import PromptSettings, repeated_random_tokens
 from inductionkit.superposition import example_superposition
 from inductionkit.testing import perfect_induction_model, synthetic_history
 from inductionkit.widgets import *

@@ -13,10 +13,10 @@ import torch
 from transformer_lens import HookedTransformer, HookedTransformerConfig
 
 from inductionkit.errors import ModelError
-from inductionkit.head_scan import scan_heads
 from inductionkit.history import HEAD_SCORES
 from inductionkit.lens import reinitialised
-from inductionkit.prompts import PromptSettings, repeated_random_tokens
+from inductionkit.scan.head_scan import scan_heads
+from inductionkit.scores.prompts import PromptSettings, repeated_random_tokens
 
 SHORT = PromptSettings(n_sequences=3, n_distinct=12, n_repeats=3)
 TEXT = torch.randint(0, 60, (3, 40), generator=torch.Generator().manual_seed(5))

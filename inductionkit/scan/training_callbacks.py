@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from .errors import InductionKitError
+from ..errors import InductionKitError
 
 if TYPE_CHECKING:
     from .watching import TrainingWatch

@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from .errors import HistoryError
-from .history import HEAD_SCORES
+from ..errors import HistoryError
+from ..history import HEAD_SCORES
 
 BOTH = ("prefix_matching", "copying")
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from . import weight_scores
-from .lens import Circuits, Lens
+from ..lens import Circuits, Lens
+from ..scores import from_weights as weight_scores
 
 COMPOSITION = ("k_composition", "q_composition", "v_composition")
 

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from .history import labelled
-from .lens import Lens
+from ..history import labelled
+from ..lens import Lens
+from ..runs import Run
 from .measurement import Measurement
-from .runs import Run
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from .errors import HistoryError
-from .history import open_history
-from .lens.lens import DEFAULT_MAX_BYTES
-from .runs import Run
-from .zarr_files import is_url
+from ..errors import HistoryError
+from ..history import open_history
+from ..lens.lens import DEFAULT_MAX_BYTES
+from ..runs import Run
+from ..zarr_files import is_url
 
 
 @dataclass(frozen=True, repr=False)

@@ -10,10 +10,10 @@ import xarray as xr
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from .errors import ModelError
-from .fuzzy import FuzzyPrompts
-from .lens import Lens, transformer_lens_version
-from .scores import Pattern, PerHead
+from ..errors import ModelError
+from ..lens import Lens, transformer_lens_version
+from ..scores.fuzzy import FuzzyPrompts
+from ..scores.on_prompts import Pattern, PerHead
 
 
 def fuzzy_matching(pattern: Pattern, prompts: FuzzyPrompts) -> PerHead:
@@ -46,7 +46,7 @@ def scan_fuzzy(model: Any, prompts: FuzzyPrompts) -> xr.Dataset:
     that cannot be known are NaN: both where a layer has no attention, the lift where there is no final
     norm to fold. Raises ModelError if the model cannot be scored or the prompts do not fit it.
 
-    >>> from inductionkit.fuzzy import token_class_prompts
+    >>> from inductionkit.scores.fuzzy import token_class_prompts
     >>> from inductionkit.testing import perfect_induction_model
     >>> literal = token_class_prompts(40, 0, classes=[[token] for token in range(1, 40)], n_distinct=20)
     >>> round(float(scan_fuzzy(perfect_induction_model(), literal).fuzzy_matching.sel(layer=1, head=0)), 4)

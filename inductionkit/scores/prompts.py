@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from .errors import ModelError
+from ..errors import ModelError
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,8 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from .errors import ModelError
-from .scores import earlier_copies, followers
+from ..errors import ModelError
+from .on_prompts import earlier_copies, followers
 
 SKIPPED_SHARE = 0.02  # of the vocabulary at each end, its commonest and its rarest tokens: as for the literal scores
 

@@ -13,12 +13,12 @@ import xarray as xr
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from .errors import HistoryError
+from ..errors import HistoryError
+from ..history import PATTERN_SCALE, labelled
+from ..lens import Lens
+from ..scores.icl import icl_score, icl_settings
+from ..scores.prompts import repeated_random_tokens
 from .head_scan import ScoreSettings, null_scores, score_heads
-from .history import PATTERN_SCALE, labelled
-from .icl import icl_score, icl_settings
-from .lens import Lens
-from .prompts import repeated_random_tokens
 
 MEANING = 3  # raised whenever a release measures other things, or the same in another way
 N_PREVIOUS_TOKEN_SEQUENCES = 8

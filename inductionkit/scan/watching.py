@@ -19,15 +19,15 @@ import torch
 import xarray as xr
 from jaxtyping import Int
 
-from .errors import HistoryError
+from ..errors import HistoryError
+from ..history import labelled
+from ..lens import Lens, build_model, load_weights
+from ..lens.swapping import standing_copy, swap_weights
+from ..scores.prompts import PromptSettings
+from ..train import ModelConfig
 from .head_scan import DEFAULT_SCORES, ScoreSettings
-from .history import labelled
-from .lens import Lens, build_model, load_weights
-from .lens.swapping import standing_copy, swap_weights
 from .measurement import measurement
-from .prompts import PromptSettings
 from .store import LiveStore
-from .train import ModelConfig
 
 N_LOGGED = 4096
 

@@ -13,17 +13,17 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Int
 
-from .checkpoint_scan import CheckpointScan
-from .errors import HistoryError, InductionKitError
+from ..errors import HistoryError, InductionKitError
+from ..lens import Lens
+from ..progress import progress_bar
+from ..runs import Run
+from ..scores.prompts import PromptSettings
+from ..workers import measured
+from ..zarr_files import is_url
+from .checkpoint import CheckpointScan
 from .head_scan import DEFAULT_SCORES, ScoreSettings
-from .lens import Lens
 from .measurement import measurement
-from .progress import progress_bar
-from .prompts import PromptSettings
-from .runs import Run
 from .store import GrowingStore
-from .workers import measured
-from .zarr_files import is_url
 
 
 def scan_run(

@@ -20,9 +20,9 @@ import numpy as np
 import xarray as xr
 import zarr
 
-from .errors import HistoryError
-from .history import open_history
-from .zarr_files import is_url, refuse_pickle
+from ..errors import HistoryError
+from ..history import open_history
+from ..zarr_files import is_url, refuse_pickle
 
 try:
     import fcntl

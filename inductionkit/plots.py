@@ -7,6 +7,7 @@ them.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -190,7 +191,7 @@ def plot_model_analysis(histories: Mapping[str, xr.Dataset]) -> Figure:
         "loss_by_position": plot_loss_slopes,
         "token_loss": lambda history, phase, ax: plot_token_loss_pca({name: history}, ax),
     }
-    figure, grid = _pyplot().subplots(
+    figure, grid = load_pyplot().subplots(
         len(rows), len(runs), figsize=(0.8 + 3.2 * len(runs), 2.4 * len(rows)), layout="constrained", squeeze=False
     )
     for column, (name, history) in zip(grid.T, runs.items()):
@@ -234,12 +235,13 @@ def _along_training(ax: Axes | None, phase: PhaseChange | None, shade: bool = Tr
 
 def _axes(ax: Axes | None) -> Axes:
     if ax is None:
-        _, ax = _pyplot().subplots(figsize=(5, 3.2), layout="constrained")
+        _, ax = load_pyplot().subplots(figsize=(5, 3.2), layout="constrained")
     ax.spines[["top", "right"]].set_visible(False)
     return ax
 
 
-def _pyplot():
+def load_pyplot() -> ModuleType:
+    """Matplotlib, imported when something is drawn. Raises InductionKitError, with the remedy, if it is missing."""
     try:
         import matplotlib.pyplot as pyplot
     except ImportError:

@@ -1,9 +1,10 @@
 """Scan a run while being killed: `python killed_scans.py RUN STORE LOG N_KILLS FIRST NEXT`.
 
-One process imports everything once and forks a scan for each attempt. Until `N_KILLS` are done, two
-of three are killed at a random moment of the `FIRST` seconds up to the first checkpoint, and every
-third at a random moment of the `NEXT` seconds after it; the last attempt is let finish. Each line of
-LOG is one checkpoint measured, after the steps that were in the store when its attempt began.
+One process imports everything once and forks a scan for each attempt. Until `N_KILLS` are done, each
+is killed at a random moment of the `NEXT` seconds after its first checkpoint, and two of three at a
+random moment of the first `FIRST` seconds, if that comes before; the last attempt is let finish.
+Seconds are of the scan's own processor time, so that other work on the machine moves no kill. Each
+line of LOG is one checkpoint measured, after the steps that were in the store when its attempt began.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import os
 import random
 import signal
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -23,8 +25,6 @@ from inductionkit.errors import HistoryError
 from inductionkit.scan.checkpoint import CheckpointScan
 from inductionkit.scan.scanning import scan_run
 
-UNREAPED = os.WEXITED | os.WNOHANG | os.WNOWAIT
-
 
 def scanned(store: Path) -> list[int]:
     try:
@@ -33,37 +33,52 @@ def scanned(store: Path) -> list[int]:
         return []
 
 
-def attempt(run, store: Path, log: Path) -> None:
-    began, before, measure = time.monotonic(), scanned(store), CheckpointScan.measure
+def die_after(seconds: float) -> None:
+    """Have this process killed once it has worked for so many more seconds."""
+    until = time.process_time() + seconds
+
+    def watch() -> None:
+        while time.process_time() < until:
+            time.sleep(0.0005)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def attempt(run, store: Path, log: Path, first: float | None, following: float | None) -> None:
+    """A scan that dies `first` seconds after its beginning and `following` seconds after its first checkpoint."""
+    before, measure = scanned(store), CheckpointScan.measure
+    n_measured = 0
 
     def logged(self, lens, step, weights):
+        nonlocal n_measured
         result = measure(self, lens, step, weights)
         with log.open("a") as file:
             record = {"pid": os.getpid(), "before": before, "loss": float(result["loss"])}
-            file.write(json.dumps({**record, "seconds": time.monotonic() - began}) + "\n")
+            file.write(json.dumps({**record, "seconds": time.process_time()}) + "\n")
+        n_measured += 1
+        if n_measured == 1 and following is not None:
+            die_after(following)
         return result
 
     CheckpointScan.measure = logged
+    if first is not None:
+        die_after(first)
     scan_run(run, store=store, n_evaluation=4, n_nulls=1, progress=False)
 
 
 def main(run_path: str, store: str, log: str, n_kills: str, first: str, following: str) -> None:
     torch.set_num_threads(1)
-    run, rng, log = open_run(run_path), random.Random(0), Path(log)
-    log.touch()
+    run, rng = open_run(run_path), random.Random(0)
     run.load_model()  # imports what a scan imports only when it needs it
     for i in range(int(n_kills) + 1):
-        size = log.stat().st_size
+        last = i == int(n_kills)
+        early = None if last or i % 3 == 2 else rng.uniform(0.0, float(first))
+        late = None if last else rng.uniform(0.0, float(following))
         child = os.fork()
         if child == 0:
-            attempt(run, Path(store), log)
+            attempt(run, Path(store), Path(log), early, late)
             os._exit(0)
-        if i < int(n_kills):
-            if i % 3 == 2:
-                while log.stat().st_size == size and os.waitid(os.P_PID, child, UNREAPED) is None:
-                    time.sleep(0.001)
-            time.sleep(rng.uniform(0.0, float(following if i % 3 == 2 else first)))
-            os.kill(child, signal.SIGKILL)
         _, status = os.waitpid(child, 0)
     sys.exit(os.waitstatus_to_exitcode(status))
 

@@ -65,7 +65,7 @@ def test_sixty_kills(run_of_40, tmp_path):
         f"{name}{end}" for name in ("killed.zarr", "whole.zarr") for end in ("", ".log")
     )
     steps, losses = open_run(run_of_40).steps, open_history(whole)["loss"].values.tolist()
-    assert len({record["pid"] for record in records}) >= 12  # a fifth of the kills, at least, came in the midst of work
+    assert len({record["pid"] for record in records}) > 20  # a third of the kills came in the midst of work
     for record in records:
         assert steps[losses.index(record["loss"])] not in record["before"]
     # Measured twice is what was measured but not yet written when the kill came: once an attempt at most.

@@ -53,7 +53,7 @@ def draw_views(
         draw["text"] = "loss of each token", lambda ax: _text_loss(history, step, phase, text, ax)
     shown = [view for view in views if view in draw]
     n_rows = -(-len(shown) // N_COLUMNS) or 1
-    figure, axes = plots._pyplot().subplots(
+    figure, axes = plots.load_pyplot().subplots(
         n_rows, min(N_COLUMNS, len(shown)) or 1, figsize=(10, 3.1 * n_rows), layout="constrained", squeeze=False
     )
     for ax in axes.flat[len(shown) :]:

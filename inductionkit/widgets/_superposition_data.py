@@ -116,13 +116,17 @@ def _jumps(history: xr.Dataset) -> dict[str, object]:
 
 
 def _about(history: xr.Dataset) -> str:
-    n_features, n_hidden, attrs = history.sizes["feature"], history.sizes["hidden"], history.attrs
-    parts = [f"{n_features} features in {n_hidden} dimension{'' if n_hidden == 1 else 's'}"]
+    attrs = history.attrs
+    parts = [in_dimensions(history.sizes["feature"], history.sizes["hidden"])]
     if "activation" in attrs:
         parts.append(str(attrs["activation"]))
     if attrs.get("correlation", "none") != "none":
         parts.append(f"{attrs['correlation']} features")
     return " · ".join(parts)
+
+
+def in_dimensions(n_features: int, n_hidden: int) -> str:
+    return f"{n_features} features in {n_hidden} dimension{'' if n_hidden == 1 else 's'}"
 
 
 def _text(values: np.ndarray) -> str:

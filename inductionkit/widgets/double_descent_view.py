@@ -11,6 +11,7 @@ from ..errors import HistoryError
 from ..superposition.descent import find_test_loss_peak
 from ..superposition.dimensionality import STICKY_LEVELS
 from ._payload import pack_arrays
+from ._superposition_data import in_dimensions
 from ._widget import PayloadWidget
 
 LOSSES = ("test_loss", "training_loss")
@@ -88,7 +89,7 @@ def _payload(result: xr.Dataset) -> tuple[dict[str, object], bytes]:
         "peaks": [int(size) for size in find_test_loss_peak(result)["peak_n_points"].values],
         "levels": list(map(list, STICKY_LEVELS.items())),
         "projected": n_hidden > N_AXES,
-        "about": f"{result.sizes['feature']} features in {n_hidden} dimension{'' if n_hidden == 1 else 's'}",
+        "about": in_dimensions(result.sizes["feature"], n_hidden),
     }
     return header, buffer
 

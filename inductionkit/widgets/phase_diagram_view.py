@@ -9,6 +9,7 @@ import xarray as xr
 from ..errors import HistoryError
 from ..superposition.states import STATES, state_agreement
 from ._payload import pack_arrays
+from ._superposition_data import in_dimensions
 from ._widget import PayloadWidget
 
 CELL = ("sparsity", "relative_importance")
@@ -82,13 +83,12 @@ def _payload(diagram: xr.Dataset) -> tuple[dict[str, object], bytes]:
         arrays["weight"] = diagram["weight"].values.astype(np.float32)
         agreement = state_agreement(diagram)
     table, buffer = pack_arrays(arrays)
-    n_hidden, n_features = diagram.attrs["n_hidden"], diagram.attrs["n_features"]
     header = {
         "arrays": table,
         "states": list(STATES),
         "solutions": [str(name) for name in diagram["solution"].values],
         "agreement": None if np.isnan(agreement) else agreement,
-        "about": f"{n_features} features in {n_hidden} dimension{'' if n_hidden == 1 else 's'}",
+        "about": in_dimensions(diagram.attrs["n_features"], diagram.attrs["n_hidden"]),
     }
     return header, buffer
 

@@ -17,7 +17,7 @@ const BEYOND = 0.02;
 
 /** How fast the loss falls along the context, by token index, over training. */
 export class SlopeView implements View {
-  readonly panel = new Panel("slopes", "Loss slope along the context", "nats per e-fold of the token index");
+  readonly panel = new Panel("slopes", "Loss slope along the context", "nats per e-fold of the index");
   private readonly frame: TrainingFrame;
   private readonly bar = new ScaleBar();
   private readonly y = scaleLog();

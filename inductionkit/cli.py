@@ -1,4 +1,4 @@
-"""The command line: `inductionkit demo | train | scan | explore`."""
+"""The command line. Results go to stdout, progress and errors to stderr."""
 
 from __future__ import annotations
 
@@ -7,21 +7,39 @@ import sys
 import webbrowser
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
 from .errors import InductionKitError, RecipeError
+from .plain import plain
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 app = typer.Typer(
-    help="See induction heads form: train, scan and explore the transformer phase change.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
 console = Console(highlight=False)
 
 Out = Annotated[Path, typer.Option("--out", "-o", help="Folder to write to.")]
+Histories = Annotated[list[Path], typer.Argument(help="Histories that scans stored.", show_default=False)]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the results as JSON.")]
+
+
+@app.callback(invoke_without_command=True)
+def version(show: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    """See induction heads form: train, scan and explore the transformer phase change.
+
+    Exit status: 0 when all went well, 1 for an error, 2 for a command that cannot be understood.
+    """
+    if show:
+        from . import __version__
+
+        print(__version__)
+        raise typer.Exit
 
 
 @app.command()
@@ -41,6 +59,7 @@ def train(
     threads: Annotated[int, typer.Option(help="Threads for torch; part of what makes a run repeatable.")] = 1,
     workers: Annotated[int, typer.Option(min=1, help="Processes to train a table with.")] = 1,
     only: Annotated[list[str] | None, typer.Option(help="A run of the table; repeat for more. Default: all.")] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Train the model of RECIPE; called again on the same folder, go on where it stopped.
 
@@ -61,8 +80,9 @@ def train(
         chosen = [one for one in recipes if not only or one.name in only]
         with nullcontext() if workers == 1 else RestartingPool(workers) as executor:
             folders = train_table(chosen, out, executor, progress=show)
-    for folder in folders:
-        console.print(f"{folder.path}: {len(folder.manifest['checkpoints'])} checkpoints")
+    counts = {str(folder.path): len(folder.manifest["checkpoints"]) for folder in folders}
+    said = "\n".join(f"{path}: {n_checkpoints} checkpoints" for path, n_checkpoints in counts.items())
+    _say(said, [{"run": path, "checkpoints": n_checkpoints} for path, n_checkpoints in counts.items()], as_json)
 
 
 @app.command()
@@ -84,6 +104,7 @@ def scan(
     dry_run: Annotated[
         bool, typer.Option(help="Only tell what would be read, and the disk and memory it takes.")
     ] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Scan every checkpoint of a run and say where the phase change is."""
     from .phase import find_phase_change
@@ -99,8 +120,8 @@ def scan(
     if dry_run:
         from .scan.plan import plan_scan
 
-        console.print(plan_scan(run, store, workers))
-        return
+        plan = plan_scan(run, store, workers)
+        return _say(repr(plan), vars(plan) | {"run": run.name}, as_json)
     with nullcontext() if workers == 1 else RestartingPool(workers) as executor:
         history = scan_run(
             run,
@@ -108,9 +129,33 @@ def scan(
             executor=executor,
             on_error="skip" if skip else "stop",
         )
-    for step, reason in json.loads(history.attrs.get("skipped", "{}")).items():
-        console.print(f"step {step} skipped: {reason}", markup=False)
-    console.print(find_phase_change(history))
+    phase, skipped = find_phase_change(history), json.loads(history.attrs.get("skipped", "{}"))
+    said = [f"step {step} skipped: {reason}" for step, reason in skipped.items()]
+    _say("\n".join([*said, repr(phase)]), {"store": store, "skipped": skipped, "phase_change": phase}, as_json)
+
+
+@app.command()
+def phase(histories: Histories, as_json: AsJson = False) -> None:
+    """Say where the phase change of stored histories is."""
+    from .phase import find_phase_change
+
+    found = {name: find_phase_change(history) for name, history in _opened(histories).items()}
+    _say("\n".join(f"{name}: {change!r}" for name, change in found.items()), found, as_json)
+
+
+@app.command()
+def report(
+    histories: Histories,
+    out: Annotated[Path, typer.Option("--out", "-o", help="An .html file, or .md with its figures beside it.")] = Path(
+        "report.html"
+    ),
+    as_json: AsJson = False,
+) -> None:
+    """Write what the analysis says of histories: verdict, table, figures, heads, settings, versions."""
+    from .report import write_report
+
+    path = write_report(_opened(histories), out)
+    _say(f"wrote {path}", {"report": path}, as_json)
 
 
 @app.command()
@@ -118,6 +163,7 @@ def explore(
     history: Annotated[Path, typer.Argument(help="A history that a scan stored.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="HTML file to write.")] = Path("phase.html"),
     show: Annotated[bool, typer.Option(help="Open it in the browser.")] = True,
+    as_json: AsJson = False,
 ) -> None:
     """Write the explorer of a history to one HTML file, and open it."""
     from .history import open_history
@@ -125,11 +171,24 @@ def explore(
     from .widgets import PhaseExplorer
 
     opened = open_history(history)
-    phase = find_phase_change(opened)
-    path = PhaseExplorer(opened, window=phase if phase else None).save(out)
-    console.print(f"wrote {path}")
+    change = find_phase_change(opened)
+    path = PhaseExplorer(opened, window=change if change else None).save(out)
+    _say(f"wrote {path}", {"page": path}, as_json)
     if show:
         webbrowser.open(path.resolve().as_uri())
+
+
+def _opened(paths: list[Path]) -> dict[str, xr.Dataset]:
+    """Histories by the names of their files, or by their paths where two files are named alike."""
+    from .history import open_history
+
+    names = [path.name.split(".zarr")[0] for path in paths]
+    return {name if names.count(name) == 1 else str(path): open_history(path) for name, path in zip(names, paths)}
+
+
+def _say(text: str, results: object, as_json: bool) -> None:
+    """Print results: `text` for people, `results` as JSON for programs."""
+    print(json.dumps(plain(results), indent=2) if as_json else text)
 
 
 def main() -> None:
@@ -137,5 +196,5 @@ def main() -> None:
     try:
         app()
     except InductionKitError as error:
-        Console(stderr=True, highlight=False).print(f"error: {error}", markup=False)
+        print(f"error: {error}", file=sys.stderr)
         raise SystemExit(1) from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -18,7 +19,7 @@ from rich.text import Text
 def progress_bar(show: bool) -> Progress:
     """A bar with a count, the time an item takes, time gone and left, and a free text, the field `at` of each task.
 
-    Silent unless `show`.
+    Silent unless `show`. On a terminal it goes to stderr, so that stdout holds results alone.
     """
     return Progress(
         TextColumn("{task.description}"),
@@ -28,6 +29,7 @@ def progress_bar(show: bool) -> Progress:
         _Pace(),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
+        console=Console(stderr=True),
         disable=not show,
     )
 

@@ -14,12 +14,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from tokenizers import Tokenizer
 
 from .. import corpora
 from ..atomic import write_atomically
 from ..errors import RecipeError, RunError
+from ..plain import plain
 from ..run_folder import RunFolder
 from .model import Transformer, next_token_loss
 from .muon import Muon
@@ -41,7 +43,7 @@ def train(
 
     A run continues bit for bit as if it had never stopped, given the same machine, versions and
     `n_threads`. `on_step(model, step, tokens_seen, loss)` is called after each step: a `TrainingWatch`
-    fits. Raises RunError if `out` holds a run of another recipe or another corpus.
+    fits. `progress` shows a bar. Raises RunError if `out` holds a run of another recipe or another corpus.
     """
     n_threads_before = torch.get_num_threads()
     torch.set_num_threads(n_threads)
@@ -52,7 +54,10 @@ def train(
 
 
 def begin(recipe: Recipe, out: str | Path) -> RunFolder:
-    """The run that `train` goes on with, begun if there is none: tokenizer, held-out text, checkpoint of step 0."""
+    """The run of `recipe` in the folder `out` that `train` goes on with, begun if there is none.
+
+    A run that has begun has its tokenizer, its held-out text and the checkpoint of step 0.
+    """
     folder, stream = _open_or_create(recipe, Path(out))
     if not folder.manifest["checkpoints"]:
         evaluation = _evaluation_rows(stream.held_out, recipe.model.n_ctx + 1)
@@ -114,7 +119,7 @@ def _open_or_create(recipe: Recipe, out: Path) -> tuple[RunFolder, corpora.Token
     begun = (out / "manifest.json").exists()
     if begun:
         folder = RunFolder.open(out)
-        if folder.manifest["recipe"] != _plain(recipe.as_dict()):
+        if folder.manifest["recipe"] != plain(recipe.as_dict()):
             raise RunError(f"{out} holds a run of another recipe; choose another folder or remove it")
         tokenizer = Tokenizer.from_str(folder.tokenizer_json())
     else:
@@ -126,7 +131,7 @@ def _open_or_create(recipe: Recipe, out: Path) -> tuple[RunFolder, corpora.Token
     }
     if not begun:
         manifest = {
-            "recipe": _plain(recipe.as_dict()),
+            "recipe": plain(recipe.as_dict()),
             "model": dataclasses.asdict(recipe.model),
             "n_training_tokens": len(stream.train),
             "fingerprints": fingerprints,
@@ -262,13 +267,6 @@ def _as_tokens(rows: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(rows.astype(np.int64))
 
 
-def _plain(value):
-    """The value as JSON gives it back: tuples become lists."""
-    if isinstance(value, dict):
-        return {key: _plain(part) for key, part in value.items()}
-    return [_plain(part) for part in value] if isinstance(value, (list, tuple)) else value
-
-
 def _progress_bar(show: bool) -> Progress:
     return Progress(
         TextColumn("{task.description}"),
@@ -277,5 +275,6 @@ def _progress_bar(show: bool) -> Progress:
             "step {task.completed}/{task.total}  loss {task.fields[loss]:.3f}  {task.fields[rate]:,.0f} tokens/s"
         ),
         TimeRemainingColumn(),
+        console=Console(stderr=True),
         disable=not show,
     )

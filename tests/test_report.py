@@ -1,0 +1,57 @@
+"""Reports: what they say is what the analysis says, they need nothing else, and hostile names stay text."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from inductionkit import example_history, find_phase_change
+from inductionkit.errors import HistoryError, InductionKitError
+from inductionkit.report import write_report
+from inductionkit.testing import synthetic_history
+
+HOSTILE = "<img src=x onerror='alert(1)'> | `a` [b](c)"
+
+
+def test_a_page_says_what_the_analysis_says(tmp_path):
+    histories = {"two": example_history(), "one": example_history("one-layer")}
+    page = write_report(histories, tmp_path / "report.html").read_text()
+    for history in histories.values():
+        for line in repr(find_phase_change(history)).splitlines():
+            assert line.strip().replace("->", "-&gt;").replace("'", "&#x27;") in page
+    assert "<td>0.625</td>" in page, "the highest prefix matching stands in the table"
+    assert page.count("data:image/png;base64,") == 1
+    assert not re.findall(r'(?:src|href)="(?!data:)', page), "nothing is fetched"
+    assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
+
+
+def test_markdown_has_its_figures_beside_it(tmp_path):
+    path = write_report({"run": synthetic_history()}, tmp_path / "report.md")
+    text = path.read_text()
+    [figure] = re.findall(r"!\[[^]]*\]\(([^)]*)\)", text)
+    assert (tmp_path / figure).read_bytes().startswith(b"\x89PNG")
+    rows = [line for line in text.splitlines() if line.startswith("|")]
+    expected = find_phase_change(synthetic_history()).start_tokens / 1e6
+    assert f"| window start (M tokens) | {expected:.4g} |" in rows
+    assert all(line.endswith("|") for line in rows)
+
+
+def test_hostile_names_stay_text(tmp_path):
+    histories = {HOSTILE: synthetic_history().assign_attrs(model="</table><script>1</script>")}
+    page = write_report(histories, tmp_path / "report.html").read_text()
+    assert "<img src=x" not in page and "<script" not in page
+    text = write_report(histories, tmp_path / "report.md").read_text()
+    assert "<img src=x" not in text and "<script" not in text
+    [head] = [line for line in text.splitlines() if line.startswith("| measurement")]
+    assert len(re.findall(r"(?<!\\)\|", head)) == 3, "a bar in a name ends no cell"
+
+
+def test_what_cannot_be_reported_is_refused(tmp_path):
+    with pytest.raises(InductionKitError, match=r"must end in \.html or \.md"):
+        write_report({"run": synthetic_history()}, tmp_path / "report.pdf")
+    with pytest.raises(HistoryError, match="give the histories by name"):
+        write_report(synthetic_history(), tmp_path / "report.html")
+    with pytest.raises(HistoryError, match="run: "):
+        write_report({"run": synthetic_history().drop_vars("loss")}, tmp_path / "report.html")
+    assert not list(tmp_path.iterdir())

@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-compat lab notebooks lint browser bundle clean
+.PHONY: demo test test-compat lab notebooks docs lint browser bundle clean
 
 demo: .venv/installed
 	$(BIN)/inductionkit demo --out out
@@ -30,6 +30,10 @@ lab: .venv/installed
 notebooks: .venv/installed
 	$(BIN)/jupyter nbconvert --to notebook --execute --inplace --ExecutePreprocessor.store_widget_state=False \
 	  --ExecutePreprocessor.record_timing=False examples/*.ipynb
+
+# The documentation, without a warning and without a network: docs/_build/html/index.html.
+docs: .venv/installed
+	$(BIN)/python -m sphinx -W --keep-going -b html docs docs/_build/html
 
 lint: .venv/installed
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .

@@ -8,10 +8,12 @@ checkpoint whole or not at all.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from importlib.resources import as_file, files
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import xarray as xr
 
 from .errors import HistoryError
@@ -118,7 +120,9 @@ VARIABLES |= {
 }
 
 
-def labelled(values: dict[str, np.ndarray], coords: dict[str, object], attrs: dict[str, object]) -> xr.Dataset:
+def labelled(
+    values: Mapping[str, npt.ArrayLike], coords: Mapping[str, object], attrs: Mapping[str, object]
+) -> xr.Dataset:
     """A Dataset from plain arrays, with dims, units and long names from the schema.
 
     `values` are keyed by names of `VARIABLES`; a variable may lack leading dims that the caller
@@ -181,12 +185,15 @@ def open_history(path: str | Path) -> xr.Dataset:
 
 
 def save_history(history: xr.Dataset, path: str | Path) -> None:
-    """Write a history to one zipped Zarr file (`….zarr.zip`), which `open_history` reads back."""
+    """Write a history to one zipped Zarr file at `path` (`….zarr.zip`), which `open_history` reads back."""
     write_zip(validate(history), path)
 
 
 def example_history(name: str = "two-layer") -> xr.Dataset:
-    """The full history of a bundled run, `two-layer` or `one-layer`, at every checkpoint it was trained with."""
+    """The full history of a bundled run at every checkpoint it was trained with.
+
+    `name` is `two-layer`, or `one-layer` for its control. Raises HistoryError for another.
+    """
     path = files("inductionkit") / "bundled" / f"{name}.zarr.zip"
     if not path.is_file():
         raise HistoryError(f"there is no example history {name!r}; there are 'two-layer' and 'one-layer'")

@@ -6,7 +6,7 @@ them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import TYPE_CHECKING
 
@@ -29,12 +29,14 @@ GREY, SHADE = "#9a9a9a", "#f6dfb0"
 def plot_loss(history: xr.Dataset, phase: PhaseChange | None = None, ax: Axes | None = None) -> Axes:
     """Mean loss on held-out text, in nats per token, against tokens seen; dashed where it leaves its convex envelope.
 
+    Drawn of `history` on `ax`, or on new axes; `phase`, what `find_phase_change` returned, shades its window.
+
     Raises HistoryError if `loss` or `tokens_seen` is missing.
     """
     tokens, loss = _measured(history, "loss")
     ax = _along_training(ax, phase)
     ax.plot(tokens, loss, color=COLOURS[0])
-    if phase is not None and phase.bump_nats >= phase.criteria.min_bump:
+    if phase is not None and phase.bump_tokens and phase.bump_nats >= phase.criteria.min_bump:
         ends = np.interp(np.log(phase.bump_tokens), np.log(tokens), loss)
         ax.plot(phase.bump_tokens, ends, "--", color=COLOURS[1], linewidth=1, label="convex envelope")
         ax.legend(frameon=False, fontsize="small", loc="upper right")
@@ -45,7 +47,8 @@ def plot_loss(history: xr.Dataset, phase: PhaseChange | None = None, ax: Axes | 
 def plot_icl_score(history: xr.Dataset, phase: PhaseChange | None = None, ax: Axes | None = None) -> Axes:
     """In-context-learning score, in nats per token, against tokens seen; lower: more is learnt from the context.
 
-    With the scores of single examples, a band of one standard error over them on either side.
+    With the scores of single examples, a band of one standard error over them on either side. `history`, `phase` and
+    `ax` are as in `plot_loss`.
 
     Raises HistoryError if `icl_score` or `tokens_seen` is missing.
     """
@@ -64,6 +67,8 @@ def plot_icl_score(history: xr.Dataset, phase: PhaseChange | None = None, ax: Ax
 
 def plot_prefix_matching(history: xr.Dataset, phase: PhaseChange | None = None, ax: Axes | None = None) -> Axes:
     """Prefix matching of each head, 0 to 1, against tokens seen; heads that form in the window coloured and named.
+
+    `history`, `phase` and `ax` are as in `plot_loss`.
 
     Raises HistoryError if `prefix_matching` or `tokens_seen` is missing.
     """
@@ -94,7 +99,7 @@ def plot_loss_slopes(
     """The loss slope map: derivative of the loss by ln(token index), training across, token index upwards (O22).
 
     Blue: the loss goes on falling there along the context; white: it no longer does; red: it rises. Colours end at
-    `limit` nats per e-fold of the index.
+    `limit` nats per e-fold of the index. `history`, `phase` and `ax` are as in `plot_loss`.
 
     Raises HistoryError if `loss_by_position` or `tokens_seen` is missing.
     """
@@ -116,7 +121,8 @@ def plot_head_scores(
 ) -> Axes:
     """One score of each head at a checkpoint, layer by head; or that score against another, a dot a head.
 
-    A score is in its own unit, as the history has it. One checkpoint does not show which head changed: draw several.
+    `score` and `against` are in their own units, as `history` has them; `step` is one of its checkpoints, `ax` as in
+    `plot_loss`. One checkpoint does not show which head changed: draw several.
 
     Raises HistoryError if a score or the checkpoint is missing.
     """
@@ -151,7 +157,8 @@ def plot_head_scores(
 def plot_token_loss_pca(histories: Mapping[str, xr.Dataset], ax: Axes | None = None) -> Axes:
     """Paths of the runs on the first two principal components of their per-token losses, in nats (O22).
 
-    A ring marks the first checkpoint after the beginning, a disc the last, a thick line the phase window.
+    A ring marks the first checkpoint after the beginning, a disc the last, a thick line the phase window. `histories`
+    are given by the names of their runs; `ax` is as in `plot_loss`.
 
     Raises HistoryError as `token_loss_pca` does.
     """
@@ -163,8 +170,9 @@ def plot_token_loss_pca(histories: Mapping[str, xr.Dataset], ax: Axes | None = N
         colour = COLOURS[i % len(COLOURS)]
         ax.plot(x, y, ".-", color=colour, linewidth=1, markersize=3, label=name)
         phase = find_phase_change(history, n_resamples=0)
-        if phase:
-            inside = (run["tokens_seen"] >= phase.start_tokens) & (run["tokens_seen"] <= phase.end_tokens)
+        if phase and phase.window_tokens:
+            start, end = phase.window_tokens
+            inside = (run["tokens_seen"] >= start) & (run["tokens_seen"] <= end)
             ax.plot(x[inside], y[inside], color=colour, linewidth=4, alpha=0.5, solid_capstyle="round")
         ax.plot(x[0], y[0], "o", color="white", markeredgecolor=colour)
         ax.plot(x[-1], y[-1], "o", color=colour)
@@ -178,19 +186,22 @@ def plot_token_loss_pca(histories: Mapping[str, xr.Dataset], ax: Axes | None = N
 def plot_model_analysis(histories: Mapping[str, xr.Dataset]) -> Figure:
     """O22's model analysis table as a figure: a row a measurement, a column a model, axes shared along a row.
 
-    The phase window is shaded; a cell says so where a model's history lacks the measurement. Components of the
-    per-token losses are each run's own, so that runs on different text can stand side by side.
+    `histories` are given by the names of their models. The phase window is shaded; a cell says so where a model's
+    history lacks the measurement. Components of the per-token losses are each run's own, so that runs on different
+    text can stand side by side.
 
     Raises HistoryError if a history lacks what `find_phase_change` needs.
     """
     runs = named(histories, needs=("prefix_matching", "icl_score", "loss"))
-    rows = {
+    name: str
+    rows: dict[str, Callable[[xr.Dataset, PhaseChange, Axes], Axes]] = {
         "loss": plot_loss,
         "icl_score": plot_icl_score,
         "prefix_matching": plot_prefix_matching,
         "loss_by_position": plot_loss_slopes,
         "token_loss": lambda history, phase, ax: plot_token_loss_pca({name: history}, ax),
     }
+    figure: Figure
     figure, grid = load_pyplot().subplots(
         len(rows), len(runs), figsize=(0.8 + 3.2 * len(runs), 2.4 * len(rows)), layout="constrained", squeeze=False
     )
@@ -224,11 +235,11 @@ def _along_training(ax: Axes | None, phase: PhaseChange | None, shade: bool = Tr
     ax = _axes(ax)
     ax.set_xscale("log")
     ax.set_xlabel("training tokens seen")
-    if phase:
+    if phase and phase.window_tokens:
         if shade:
-            ax.axvspan(phase.start_tokens, phase.end_tokens, color=SHADE, linewidth=0, zorder=0)
+            ax.axvspan(*phase.window_tokens, color=SHADE, linewidth=0, zorder=0)
         else:
-            for end in (phase.start_tokens, phase.end_tokens):
+            for end in phase.window_tokens:
                 ax.axvline(end, color="black", linewidth=0.8, linestyle=":")
     return ax
 

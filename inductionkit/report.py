@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
 import xarray as xr
@@ -21,6 +22,9 @@ from .errors import InductionKitError
 from .history import HEAD_SCORES
 from .phase import find_phase_change, model_analysis_table, naming
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 N_HEADS = 8
 PACKAGES = ("inductionkit", "numpy", "pandas", "xarray", "matplotlib")
 STYLE = """
@@ -29,7 +33,8 @@ body { font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto
 pre, .table { overflow-x: auto; }
 pre { white-space: pre-wrap; border-left: 3px solid #e6b84f; padding-left: 1rem; }
 table { border-collapse: collapse; font-size: 0.8rem; font-variant-numeric: tabular-nums; }
-th, td { border-bottom: 1px solid var(--line); padding: 0.2rem 0.8rem 0.2rem 0; text-align: left; vertical-align: top; overflow-wrap: anywhere; }
+th, td { border-bottom: 1px solid var(--line); padding: 0.2rem 0.8rem 0.2rem 0; overflow-wrap: anywhere;
+  text-align: left; vertical-align: top; }
 figure { margin: 1rem 0; background: white; border-radius: 4px; }
 img { max-width: 100%; display: block; }
 """
@@ -123,7 +128,7 @@ def _cell(value: object) -> str:
     return str(value)
 
 
-def _png(figure: object) -> bytes:
+def _png(figure: Figure) -> bytes:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=160)
     return buffer.getvalue()

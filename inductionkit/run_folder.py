@@ -16,6 +16,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError
@@ -32,12 +33,12 @@ FORMAT_VERSION = 1
 class RunFolder:
     """A run's folder, opened or begun. `manifest` is the parsed JSON; `write_manifest` saves it."""
 
-    def __init__(self, path: Path, manifest: dict):
+    def __init__(self, path: Path, manifest: dict[str, Any]):
         self.path = path
         self.manifest = manifest
 
     @classmethod
-    def create(cls, path: str | Path, manifest: dict, tokenizer_json: str, held_out: np.ndarray) -> RunFolder:
+    def create(cls, path: str | Path, manifest: dict[str, Any], tokenizer_json: str, held_out: np.ndarray) -> RunFolder:
         """Begin a run: its manifest (without checkpoints yet), tokenizer and held-out tokens (example, token)."""
         if (Path(path) / "manifest.json").exists():
             raise RunError(f"{path} holds a run already; choose another folder or remove it")
@@ -84,7 +85,7 @@ class RunFolder:
         self.manifest["checkpoints"] = sorted([*others, entry], key=lambda known: known["step"])
         self.write_manifest()
 
-    def read_checkpoint(self, entry: Mapping) -> dict[str, np.ndarray]:
+    def read_checkpoint(self, entry: Mapping[str, Any]) -> dict[str, np.ndarray]:
         """Weights by name of one of the manifest's checkpoints, checked against its SHA-256."""
         path = self.path / entry["file"]
         if not path.resolve().is_relative_to(self.path.resolve()):
@@ -116,11 +117,11 @@ class RunFolder:
         except OSError as error:
             raise RunError(f"the run's tokenizer cannot be read: {error}") from None
 
-    def append_log(self, record: Mapping) -> None:
+    def append_log(self, record: Mapping[str, Any]) -> None:
         with open(self.path / "log.jsonl", "a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
 
-    def log(self) -> list[dict]:
+    def log(self) -> list[dict[str, Any]]:
         """Every whole record of the log, in order; a last line cut short by a kill is left out."""
         path = self.path / "log.jsonl"
         if not path.is_file():

@@ -23,7 +23,7 @@ class SmearedKeys(nn.Linear):
         self.alpha = nn.Parameter(torch.zeros(n_heads))
 
     def forward(self, x: Float[Tensor, "batch position d_model"]) -> Float[Tensor, "batch position width"]:
-        keys = super().forward(x).unflatten(-1, (len(self.alpha), -1))
+        keys: Tensor = super().forward(x).unflatten(-1, (len(self.alpha), -1))
         own = torch.sigmoid(self.alpha)[:, None]
         before = torch.cat([keys[:, :1], keys[:, :-1]], dim=1)
         return (own * keys + (1 - own) * before).flatten(-2)

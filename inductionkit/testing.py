@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
@@ -33,10 +33,12 @@ def synthetic_history(
 ) -> xr.Dataset:
     """A history with a known phase window, in tokens: two heads of the last layer form inside it.
 
-    With `window=None` nothing forms, the loss is convex in log tokens and in-context learning stays
-    at its early value. Checkpoints lie evenly in log tokens between 0.1M and 100M tokens, or evenly in
-    tokens with `linear_steps`. `noise`, in nats: of the loss at each position and checkpoint, and of each
-    example. The losses of the examples and of four tokens of each follow the mean loss.
+    It has `n_steps` checkpoints of `n_layers` layers of `n_heads` heads, the losses of `n_examples` held-out examples
+    and a text of `n_text_tokens` tokens; `seed` sets what is drawn. With `window=None` nothing forms, the loss is
+    convex in log tokens and in-context learning stays at its early value. Checkpoints lie evenly in log tokens
+    between 0.1M and 100M tokens, or evenly in tokens with `linear_steps`. `noise`, in nats: of the loss at each
+    position and checkpoint, and of each example. The losses of the examples and of four tokens of each follow the
+    mean loss.
     """
     rng = np.random.default_rng(seed)
     tokens_seen = (np.linspace if linear_steps else np.geomspace)(1e5, 1e8, n_steps)
@@ -47,7 +49,8 @@ def synthetic_history(
         if window is None:
             return np.zeros_like(at)
         low, high = np.log(window)
-        return 1 / (1 + np.exp(-4.394 * (at - (low + high) / 2) / (high - low)))
+        risen: np.ndarray = 1 / (1 + np.exp(-4.394 * (at - (low + high) / 2) / (high - low)))
+        return risen
 
     formed = rise(log_tokens)
     per_head = (n_steps, n_layers, n_heads)
@@ -128,7 +131,8 @@ def _single_losses(
 
     def around(mean: np.ndarray) -> np.ndarray:
         of_example = 0.3 * rng.standard_normal(n_examples) + noise * rng.standard_normal((len(mean), n_examples))
-        return (mean[:, None] + of_example - of_example.mean(1, keepdims=True)).astype(np.float32)
+        losses: np.ndarray = mean[:, None] + of_example - of_example.mean(1, keepdims=True)
+        return losses.astype(np.float32)
 
     easy, helped = rng.uniform(0.5, 1.5, 4 * n_examples), 6.0 * (rng.random(4 * n_examples) < 0.5)
     single = base[:, None] * easy - formed[:, None] * helped
@@ -142,13 +146,13 @@ def _single_losses(
 
 def hand_built_model(
     heads: Sequence[Sequence[str]], n_distinct_tokens: int = 40, n_ctx: int = 101, seed: int | None = None
-):
+) -> Any:
     """A `TransformerBridge` of attention heads built by hand, whose scores follow from how they are built.
 
     `heads` names the heads of each layer, as many in each. No norm, no biases, no MLPs. A head attends evenly
     to the keys that suit its query best, to any other with less than 1e-30, and writes what it makes of each
     attended token. With `V` for `n_distinct_tokens`, a head that copies has copying 1, ov_copying 1 and logit
-    lift `1 - 1/V`; one that suppresses has the same with a minus sign.
+    lift `1 - 1/V`; one that suppresses has the same with a minus sign. The context is `n_ctx` tokens long.
 
     - `"previous-token"` attends to the token before, and writes which one that is where only keys of heads like
       the next three read it: previous_token 1, logit lift 0, copying and ov_copying undefined (NaN).
@@ -212,13 +216,13 @@ def hand_built_model(
     return model
 
 
-def perfect_induction_model(n_distinct_tokens: int = 40, n_ctx: int = 101):
+def perfect_induction_model(n_distinct_tokens: int = 40, n_ctx: int = 101) -> Any:
     """A hand-built two-layer attention-only `TransformerBridge` whose induction head is perfect by construction.
 
-    Head 0.0 attends to the previous token and writes that token's identity to a subspace of its own;
-    head 1.0 attends to the position whose previous token is the current one and copies what stands
-    there. By construction: previous_token 1.0 for 0.0; prefix_matching 1.0 and copying +1.0 for 1.0.
-    Heads 0.1 and 1.1 are zero: they attend evenly and write nothing. No norm, no biases.
+    Head 0.0 attends to the previous token and writes that token's identity to a subspace of its own; head 1.0 attends
+    to the position whose previous token is the current one and copies what stands there. By construction:
+    previous_token 1.0 for 0.0; prefix_matching 1.0 and copying +1.0 for 1.0. Heads 0.1 and 1.1 are zero: they attend
+    evenly and write nothing. No norm, no biases. `n_distinct_tokens` and `n_ctx` are as in `hand_built_model`.
     """
     return hand_built_model([["previous-token", "idle"], ["induction", "idle"]], n_distinct_tokens, n_ctx)
 

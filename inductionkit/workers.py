@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
+from typing import Any, ParamSpec, TypeVar
 
 import torch
 import xarray as xr
@@ -20,6 +21,8 @@ from .scan.checkpoint import CheckpointScan
 MAX_ATTEMPTS = 3  # of a checkpoint whose worker dies
 
 Measured = tuple[int, xr.Dataset | InductionKitError]
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
 
 
 def measured(scan: CheckpointScan, lens: Lens, steps: Sequence[int], executor: Executor | None) -> Iterator[Measured]:
@@ -43,13 +46,15 @@ def measured(scan: CheckpointScan, lens: Lens, steps: Sequence[int], executor: E
 
 
 class RestartingPool(Executor):
-    """A pool of `n_workers` processes that is set up anew when a worker that died has broken it."""
+    """An executor: a pool of `n_workers` processes that is set up anew when a worker that died has broken it."""
 
     def __init__(self, n_workers: int):
         self._n_workers = n_workers
         self._pool = self._start()
 
-    def submit(self, function, /, *arguments, **keywords) -> Future:
+    def submit(
+        self, function: Callable[Arguments, Result], /, *arguments: Arguments.args, **keywords: Arguments.kwargs
+    ) -> Future[Result]:
         try:
             return self._pool.submit(function, *arguments, **keywords)
         except BrokenProcessPool:
@@ -67,14 +72,19 @@ class RestartingPool(Executor):
 
 
 def _in_turn(scan: CheckpointScan, lens: Lens, steps: Sequence[int]) -> Iterator[Measured]:
+    if not steps:
+        return
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="read-ahead") as reader:
-        ahead = reader.submit(scan.read, steps[0]) if steps else None
+        ahead = reader.submit(scan.read, steps[0])
         for step, following in zip(steps, [*steps[1:], None]):
+            weights: Mapping[str, Any] | InductionKitError
+            result: xr.Dataset | InductionKitError
             try:
                 weights = ahead.result()
             except InductionKitError as error:
                 weights = error
-            ahead = None if following is None else reader.submit(scan.read, following)
+            if following is not None:
+                ahead = reader.submit(scan.read, following)
             if isinstance(weights, InductionKitError):
                 yield step, weights
                 continue
@@ -85,10 +95,11 @@ def _in_turn(scan: CheckpointScan, lens: Lens, steps: Sequence[int]) -> Iterator
             yield step, result
 
 
-def _by_workers(scan: CheckpointScan, steps: Sequence[int], executor: Executor) -> Iterator[Measured]:
+def _by_workers(scan: CheckpointScan, steps: Sequence[int], executor: Executor) -> Generator[Measured, None, set[int]]:
     """Yields what the workers measure; returns the steps that are left when the executor takes no more."""
-    attempts, stranded = Counter(), set()
-    waiting: dict[Future, int] = {}
+    attempts: Counter[int] = Counter()
+    stranded: set[int] = set()
+    waiting: dict[Future[xr.Dataset], int] = {}
 
     def submit(step: int) -> None:
         attempts[step] += 1

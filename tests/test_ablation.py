@@ -270,7 +270,7 @@ def save_free(model):
 
 
 @pytest.mark.parametrize(
-    "heads, told",
+    ("heads", "told"),
     [
         ([], "no head"),
         ([(0, 1), []], "no head"),

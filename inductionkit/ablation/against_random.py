@@ -48,8 +48,8 @@ def compare_with_random_heads(
 
     `heads` are (layer, head) pairs, such as `induction_heads(scores).index[:2]`. Each of `n_draws` (all there
     are, if fewer) is a different set of other heads: as many from each layer, since the layer alone decides
-    how much of a model can react, or with `among="all layers"` from anywhere. `tokens` and `kind` are as in
-    `ablate_heads`.
+    how much of a model can react, or with `among="all layers"` from anywhere. `seed` sets which sets are drawn.
+    `model`, `tokens`, `kind`, `max_bytes` and `progress` are as in `ablate_heads`.
 
     Returns `share_lost`, with `share_lost_interval` (bound), 95 % of what resampled sequences give, and
     `random_share_lost` (draw), with `random_share_lost_interval` (bound), which 95 % of the draws lie in;
@@ -152,7 +152,8 @@ def _draws(lens: Lens, chosen: list[Head], n_draws: int, seed: int, among: str) 
 
 def _shares(scores: Float[np.ndarray, "ablation ..."], icl_before: float) -> Float[np.ndarray, "ablation-1 ..."]:
     """What each ablation loses of what the first one, of no head, has."""
-    return (scores[1:] - scores[0]) / (icl_before - scores[0])
+    shares: np.ndarray = (scores[1:] - scores[0]) / (icl_before - scores[0])
+    return shares
 
 
 def _resampled_means(
@@ -161,4 +162,5 @@ def _resampled_means(
     """Means over sequences drawn with replacement, the same ones for every ablation."""
     n = scores.shape[1]
     counts = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=N_RESAMPLES)
-    return scores @ counts.T / n
+    means: np.ndarray = scores @ counts.T / n
+    return means

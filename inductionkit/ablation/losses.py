@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ..errors import ModelError
 from ..lens import HeadZeroing, Lens, transformer_lens_version
+from ..lens.restarting import Found
 from ..scores.icl import icl_settings
 
 Head = tuple[int, int]
@@ -37,7 +38,7 @@ def head_sets(lens: Lens, heads: Sequence[Head | Sequence[Head]] | None) -> list
         return [[(layer, head)] for layer in layers for head in range(lens.n_heads)]
     what = f"heads={heads!r}: give a list of (layer, head) pairs, or of lists of pairs to zero together"
     try:
-        sets = [[entry] if _is_head(entry) else list(entry) for entry in heads]
+        sets: list[list[Any]] = [[entry] if _is_head(entry) else list(entry) for entry in heads]
     except TypeError:
         raise ModelError(what) from None
     if not sets or not all(sets):
@@ -83,12 +84,13 @@ def losses_without(
     lens.check_finite()
     zeroed = torch.zeros(1 + len(sets), lens.n_layers, lens.n_heads, dtype=torch.bool)
     for ablation, heads in enumerate(sets, start=1):
-        zeroed[(ablation, *zip(*heads))] = True
+        layers, places = zip(*heads)
+        zeroed[ablation, layers, places] = True
     zeroing = HeadZeroing(lens, kind == "pattern_preserving", max_bytes)
     return _parts(zeroing.losses(tokens, zeroed), len(tokens), advance)
 
 
-def _parts(found: Iterator, n_sequences: int, advance: Advance) -> Iterator[Part]:
+def _parts(found: Iterator[Found], n_sequences: int, advance: Advance) -> Iterator[Part]:
     for sequences, which, losses in found:
         yield sequences, which, losses.double().cpu().numpy()
         advance(losses.shape[1] / n_sequences * sum(ablation > 0 for ablation in which))
@@ -110,7 +112,7 @@ def mean_losses(
     return total / len(tokens)
 
 
-def settings(name: str, tokens: Int[Tensor, "sequence position"], kind: str) -> dict[str, object]:
+def settings(name: str, tokens: Int[Tensor, "sequence position"], kind: str) -> dict[str, Any]:
     """Attributes of a result: all that changes its numbers."""
     icl = icl_settings(tokens.shape[1])
     versions = {"transformer_lens": transformer_lens_version()}

@@ -19,6 +19,8 @@ from ..runs import Run
 from ..scores.icl import icl_score
 from .losses import LONG_NAMES, Head, Kind, head_sets, label, mean_losses, settings
 
+_Variable = tuple[tuple[str, ...], np.ndarray, dict[str, str]]
+
 
 def ablate_heads(
     model: Any,
@@ -47,7 +49,8 @@ def ablate_heads(
     Effects do not add up: zero heads together to see what they do together.
 
     Nothing is computed anew that cannot change: a pass with a head zeroed starts after it, and several
-    are made at once, in about `max_bytes`. `model` is as in `scan_heads`, and leaves as it came.
+    are made at once, in about `max_bytes`; `progress` shows a bar. `model` is as in `scan_heads`, and leaves as it
+    came.
     Raises ModelError if heads, kind or tokens do not fit the model, the model cannot be run or its
     weights are not finite, or its patterns cannot be frozen.
 
@@ -80,7 +83,8 @@ def scan_ablations(
     """`ablate_heads` at every checkpoint of a run: its variables with a `step` before, in nats per token.
 
     `tokens` are by default `n_evaluation` examples of the run's held-out text, taken evenly; the same at
-    every checkpoint. Choose checkpoints when opening the run. It has the coordinates `step` and `tokens_seen`
+    every checkpoint. `heads`, `kind` and `max_bytes` are as in `ablate_heads`; `progress` shows a bar. Choose
+    checkpoints when opening the run. The result has the coordinates `step` and `tokens_seen`
     (NaN where unknown) of a history. Raises RunError or ModelError if a checkpoint cannot be read, the run has
     no held-out text and none is given, or as `ablate_heads` does.
     """
@@ -108,11 +112,11 @@ def _labelled(
     lens: Lens,
     sets: list[list[Head]],
     in_turn: bool,
-    about: dict[str, object],
+    about: dict[str, Any],
 ) -> xr.Dataset:
     icl = {name: about[name] for name in ("icl_early", "icl_late", "icl_half_width")}
     position = np.arange(1, losses.shape[1] + 1)
-    coords: dict[str, object] = {"position": ("position", position, {"long_name": "index of the predicted token"})}
+    coords: dict[str, Any] = {"position": ("position", position, {"long_name": "index of the predicted token"})}
     if in_turn:
         dims: tuple[str, ...] = ("layer", "head")
         coords |= {"layer": np.arange(lens.n_layers), "head": np.arange(lens.n_heads)}
@@ -132,12 +136,12 @@ def _labelled(
     for name, values in found.items():
         last = ("position",) if values.ndim == 2 else ()
 
-        def variable(dims: tuple[str, ...], values: np.ndarray, what: str, name: str = name) -> tuple:
+        def variable(dims: tuple[str, ...], values: np.ndarray, what: str, name: str = name) -> _Variable:
             about = {"units": "nats/token", "long_name": f"{LONG_NAMES[name]}{what}", "reference": "O22"}
             return dims, values, about
 
         data[name] = variable((*dims, *last), arranged(values[1:]), ", heads zeroed")
-        data[f"baseline_{name}"] = variable(last, np.float32(values[0]), ", no head zeroed")
+        data[f"baseline_{name}"] = variable(last, values[0].astype(np.float32), ", no head zeroed")
         changes = arranged(values[1:] - values[0])
         data[f"{name}_change"] = variable((*dims, *last), changes, ", change by zeroing heads")
     return xr.Dataset(data, coords, about)

@@ -23,7 +23,8 @@ N_EVALUATION = N_HELD_OUT
 def make(runs: Path, out: Path) -> None:
     for name, millions in CHOSEN.items():
         run = open_run(runs / name)
-        steps = {min(run.checkpoints, key=lambda c: abs(c.tokens_seen - 1e6 * n)).step for n in millions}
+        seen = {each.step: each.tokens_seen for each in run.checkpoints if each.tokens_seen is not None}
+        steps = {min(seen, key=lambda step: abs(seen[step] - 1e6 * n)) for n in millions}
         export_run(runs / name, out / name, sorted(steps), N_HELD_OUT)
         history = scan_run(run, store=runs / f"{name}.zarr", n_evaluation=N_EVALUATION, scores="all", n_nulls=16)
         save_history(history, out / f"{name}.zarr.zip")

@@ -86,7 +86,8 @@ class Circuits:
         # From the right: the targets seen through W_O are small, what each source writes is not.
         seen = self.output(layer) @ targets.flatten(0, 1).T
         seen = seen.unflatten(2, (n_sequences, n_targets)).permute(2, 0, 1, 3)
-        return (values.float() - self.value_bias(layer)).transpose(1, 2) @ seen
+        lifts: Tensor = (values.float() - self.value_bias(layer)).transpose(1, 2) @ seen
+        return lifts
 
     def unembedding(self, tokens: Int[Tensor, " *batch"]) -> Float[Tensor, "*batch d_model"]:
         """Rows of the unembedding, the final norm folded in, less the mean over the vocabulary."""
@@ -117,7 +118,8 @@ class Circuits:
 
     @cached_property
     def _mean_unembedding(self) -> Float[Tensor, " d_model"]:
-        return self._model.unembed.W_U.mean(dim=1, dtype=torch.float32)
+        mean: Tensor = self._model.unembed.W_U.mean(dim=1, dtype=torch.float32)
+        return mean
 
     def _vocabulary(self) -> Iterator[Tensor]:
         device = self._model.unembed.W_U.device

@@ -33,7 +33,7 @@ class CleanPass:
     attentions: dict[int, Output] = field(default_factory=dict)
     z: dict[int, Float[Tensor, "sequence position head d_head"]] = field(default_factory=dict)
     patterns: dict[int, Pattern] = field(default_factory=dict)
-    losses: Float[Tensor, "sequence position-1"] | None = None
+    losses: Float[Tensor, "sequence position-1"] = field(init=False)
 
 
 def clean_pass(lens: Lens, tokens: Int[Tensor, "sequence position"], with_patterns: bool) -> CleanPass:

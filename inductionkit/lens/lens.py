@@ -97,7 +97,8 @@ class Lens:
     def block_bytes(self, length: int) -> int:
         """What lives at once in one block, for one sequence: a few residual streams and hidden layers, patterns."""
         config = self.model.cfg
-        return 4 * length * (10 * config.d_model + 3 * (config.d_mlp or 0) + 4 * self.n_heads * length)
+        n_bytes: int = 4 * length * (10 * config.d_model + 3 * (config.d_mlp or 0) + 4 * self.n_heads * length)
+        return n_bytes
 
     @torch.no_grad()
     def visit_attention(
@@ -163,11 +164,10 @@ class Lens:
         """`tokens` as a tensor. Raises ModelError if they are no batch of token ids that the model takes."""
         if isinstance(tokens, np.ndarray) and np.issubdtype(tokens.dtype, np.integer):
             tokens = torch.from_numpy(tokens.astype(np.int64))
-        self.check_tokens(tokens)
-        return tokens
+        return self.check_tokens(tokens)
 
-    def check_tokens(self, tokens: Tensor) -> None:
-        """Raise ModelError if `tokens` are no batch of token ids that the model takes."""
+    def check_tokens(self, tokens: object) -> Int[Tensor, "sequence position"]:
+        """Return `tokens` if they are a batch of token ids that the model takes, else raise ModelError."""
         if not isinstance(tokens, Tensor) or tokens.ndim != 2 or tokens.is_floating_point() or tokens.is_meta:
             seen = (
                 f"{tokens.dtype} of shape {tuple(tokens.shape)} on {tokens.device}"
@@ -183,6 +183,7 @@ class Lens:
             raise ModelError(
                 f"token ids {tokens.min().item()} to {tokens.max().item()} leave the vocabulary 0 to {self.d_vocab - 1}"
             )
+        return tokens
 
     @contextlib.contextmanager
     def _evaluating(self) -> Iterator[None]:

@@ -25,7 +25,7 @@ def open_model(source: Any) -> Any:
         if not (Path(source) / "config.json").is_file():
             raise ModelError(f"{source} is not a folder with a Hugging Face model: it has no config.json")
         return _boot(source)
-    config = getattr(source, "config", None)
+    config: Any = getattr(source, "config", None)
     if not isinstance(source, torch.nn.Module) or not hasattr(config, "architectures"):
         raise ModelError(
             f"{type(source).__name__} is not a model that can be scored; pass a TransformerBridge "
@@ -91,7 +91,8 @@ def build_model(config: Mapping[str, Any], normalization: str | None = "LN") -> 
         architecture="TransformerLensNative",
     )
     with torch.random.fork_rng(devices=[]):  # it draws weights that nobody will see
-        model = TransformerBridge.boot_native(bridge_config).eval()
+        # TransformerLens puts the method on the class from another module.
+        model = TransformerBridge.boot_native(bridge_config).eval()  # type: ignore[attr-defined]
     if config.get("smeared_keys", False):
         for block in model.blocks:
             smeared = SmearedKeys(config["d_model"], config["n_heads"], config["d_head"])

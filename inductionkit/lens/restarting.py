@@ -25,6 +25,7 @@ Zeroed = Bool[Tensor, "ablation layer head"]
 Losses = Float[Tensor, "ablation sequence position-1"]
 Found = tuple[slice, list[int], Losses]
 StandIn = tuple[nn.Module, Callable[..., Any]]
+Hook = Callable[[Tensor, Any], Tensor]
 
 ABLATION_MAX_BYTES = 2**27  # more at once leaves the cache of a CPU and takes longer
 TRIAL_SHAPE = (2, 8)  # sequences and tokens on which restarts are tried against whole passes
@@ -104,11 +105,13 @@ class HeadZeroing:
             residual = clean.blocks[layer].tensor - removed
         else:
             start -= 1
-            residual = clean.blocks[start].tensor.expand(removed.shape) if layer else None
+            if layer:  # below the first there is no block to stand in for
+                residual = clean.blocks[start].tensor.expand(removed.shape)
             attention = clean.attentions[layer]
             stand_ins.append((self._blocks[layer].attn, _returns(attention.like(_as_rows(attention.tensor - removed)))))
-        for below in range(start + 1):
-            stand_ins.append((self._blocks[below], _returns(clean.blocks[below].like(_as_rows(residual)))))
+        stand_ins += [
+            (self._blocks[below], _returns(clean.blocks[below].like(_as_rows(residual)))) for below in range(start + 1)
+        ]
         for above in range(layer + 1, self._lens.n_layers):
             if self._freeze:
                 stand_ins.append(self._frozen_attention(clean, zeroed, above))
@@ -119,7 +122,8 @@ class HeadZeroing:
 
     def _rows(self, clean: CleanPass, n_ablations: int) -> Losses:
         rows = clean.tokens.repeat(n_ablations, 1)
-        return self._lens.token_losses(rows).unflatten(0, (n_ablations, len(clean.tokens)))
+        losses: Tensor = self._lens.token_losses(rows).unflatten(0, (n_ablations, len(clean.tokens)))
+        return losses
 
     def _written(
         self, clean: CleanPass, zeroed: Zeroed, layer: int
@@ -136,15 +140,16 @@ class HeadZeroing:
         is_parallel = getattr(config, "parallel_attn_mlp", False)
         return (has_no_mlp or is_parallel) and getattr(block, "ln1_post", None) is None
 
-    def _zeroing(self, layer: int, zeroed: Zeroed) -> tuple[str, Callable]:
+    def _zeroing(self, layer: int, zeroed: Zeroed) -> tuple[str, Hook]:
         kept = ~zeroed[:, layer].to(self._lens.device)
 
         def zero(z: Float[Tensor, "row position head d_head"], hook: Any) -> Tensor:
-            return (z.unflatten(0, (len(kept), -1)) * kept[:, None, None, :, None]).flatten(0, 1)
+            by_ablation: Tensor = z.unflatten(0, (len(kept), -1)) * kept[:, None, None, :, None]
+            return by_ablation.flatten(0, 1)
 
         return f"blocks.{layer}.attn.hook_z", zero
 
-    def _freezing(self, layer: int, pattern: Pattern) -> tuple[str, Callable]:
+    def _freezing(self, layer: int, pattern: Pattern) -> tuple[str, Hook]:
         def freeze(tensor: Float[Tensor, "row head query key"], hook: Any) -> Tensor:
             return pattern.repeat(len(tensor) // len(pattern), 1, 1, 1)
 
@@ -243,7 +248,7 @@ def _returns(value: Any) -> Callable[..., Any]:
 @contextlib.contextmanager
 def _standing_in(stand_ins: Iterable[StandIn]) -> Iterator[None]:
     """Modules that return something else for a time. Past `setattr`, which a bridge hands on to what it wraps."""
-    before: list[tuple[dict, Any]] = []
+    before: list[tuple[dict[str, Any], Any]] = []
     try:
         for module, forward in stand_ins:
             before.append((vars(module), vars(module).get("forward")))

@@ -14,6 +14,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
+from logging import CRITICAL
 from pathlib import Path
 from typing import Any
 
@@ -107,7 +108,9 @@ def _swap_wrapped(model: Any, wrapped: transformers.PreTrainedModel, weights: Ma
     targets = _parameters_by_file_name(wrapped)
     shapes = tuple(sorted((name, tuple(weight.shape)) for name, weight in weights.items()))
     config = wrapped.config.to_json_string(use_diff=False)
-    file_names = _file_names(type(wrapped), config, shapes)
+    # mypy takes the class's own __hash__, a function, for that of the class as an object.
+    file_names = _file_names(type(wrapped), config, shapes)  # type: ignore[arg-type]
+    loaded: Mapping[str, Tensor]
     if file_names is None:
         loaded = dict(_through_transformers(type(wrapped), config, weights).named_parameters())
     else:
@@ -150,7 +153,7 @@ def _parameters_by_file_name(wrapped: torch.nn.Module) -> dict[str, Tensor]:
 
 
 @lru_cache(maxsize=16)
-def _file_names(kind: type, config: str, shapes: Shapes) -> dict[str, str] | None:
+def _file_names(kind: type[transformers.PreTrainedModel], config: str, shapes: Shapes) -> dict[str, str] | None:
     """Which tensor of the files becomes which parameter, or None if some are rearranged on the way.
 
     transformers loads empty tensors of the files' shapes, which cost no memory as long as nobody writes
@@ -159,16 +162,21 @@ def _file_names(kind: type, config: str, shapes: Shapes) -> dict[str, str] | Non
     empty = {name: torch.empty(shape) for name, shape in shapes}
     by_place = {_place(tensor): name for name, tensor in empty.items()}
     model = _through_transformers(kind, config, empty)
-    names = {name: by_place.get(_place(parameter)) for name, parameter in model.named_parameters()}
-    return None if None in names.values() else names
+    places = {name: _place(parameter) for name, parameter in model.named_parameters()}
+    rearranged = not set(places.values()) <= by_place.keys()
+    return None if rearranged else {name: by_place[place] for name, place in places.items()}
 
 
-def _place(tensor: Tensor) -> tuple:
+def _place(tensor: Tensor) -> tuple[int, tuple[int, ...], tuple[int, ...]]:
     return tensor.data_ptr(), tuple(tensor.shape), tensor.stride()
 
 
-def _through_transformers(kind: type, config: str, weights: Mapping[str, Tensor]) -> transformers.PreTrainedModel:
-    """The Hugging Face model with weights as transformers loads them, all of them and no others."""
+def _through_transformers(kind: Any, config: str, weights: Mapping[str, Tensor]) -> transformers.PreTrainedModel:
+    """The Hugging Face model with weights as transformers loads them, all of them and no others.
+
+    `kind` is its class; what that has no type for is that `output_loading_info` makes `from_pretrained` give a pair.
+    """
+    model: transformers.PreTrainedModel
     with _without_progress_bars(), _private_random_numbers():
         model, about = kind.from_pretrained(
             None,
@@ -178,7 +186,9 @@ def _through_transformers(kind: type, config: str, weights: Mapping[str, Tensor]
             ignore_mismatched_sizes=True,  # they are told below, in our words
             output_loading_info=True,
         )
-    wrong = {name: (tuple(seen), tuple(expected)) for name, seen, expected in about["mismatched_keys"]}
+    wrong: dict[str, tuple[object, object]] = {
+        name: (tuple(seen), tuple(expected)) for name, seen, expected in about["mismatched_keys"]
+    }
     wrong |= {name: ("none", tuple(model.get_parameter_or_buffer(name).shape)) for name in about["missing_keys"]}
     wrong |= {
         name: (tuple(weights[name].shape), "none") for name in about["unexpected_keys"] if not _STALE.search(name)
@@ -229,7 +239,7 @@ def _joint_projections(model: Any) -> list[Any]:
     return [module for module in model.modules() if hasattr(module, "split_qkv_matrix")]
 
 
-def _private_random_numbers() -> contextlib.AbstractContextManager:
+def _private_random_numbers() -> contextlib.AbstractContextManager[None]:
     """New layers draw weights that nobody will see; the user's random numbers go on as if they had not."""
     return torch.random.fork_rng(devices=[])
 
@@ -246,7 +256,10 @@ def _building(folder: str | Path) -> Iterator[None]:
 def _hugging_face_model(folder: str | Path) -> transformers.PreTrainedModel:
     """A model of the folder's shape; code that came with it is refused, not run."""
     config = transformers.AutoConfig.from_pretrained(str(folder), trust_remote_code=False)
-    return transformers.AutoModelForCausalLM.from_config(config, attn_implementation="eager", trust_remote_code=False)
+    model: transformers.PreTrainedModel = transformers.AutoModelForCausalLM.from_config(
+        config, attn_implementation="eager", trust_remote_code=False
+    )
+    return model
 
 
 def _tokenizer(folder: str | Path) -> Any:
@@ -282,7 +295,9 @@ def standing_legacy_bridge(repository: str, tokenizer_folder: Path | None) -> An
         raise ModelError(f"{repository} has the layout {config.original_architecture}, which is not read here")
     tokenizer = None if tokenizer_folder is None else _tokenizer(tokenizer_folder)
     with _private_random_numbers():
-        return TransformerBridge.boot_native(config, tokenizer=tokenizer, device="cpu").eval()
+        # TransformerLens puts the method on the class from another module.
+        bridge = TransformerBridge.boot_native(config, tokenizer=tokenizer, device="cpu")  # type: ignore[attr-defined]
+        return bridge.eval()
 
 
 def swap_legacy_weights(model: Any, weights: Mapping[str, Tensor]) -> None:
@@ -301,7 +316,7 @@ def _without_progress_bars() -> Iterator[None]:
     logging = transformers.utils.logging
     shown, level = logging.is_progress_bar_enabled(), logging.get_verbosity()
     logging.disable_progress_bar()
-    logging.set_verbosity(logging.CRITICAL)
+    logging.set_verbosity(CRITICAL)
     try:
         yield
     finally:

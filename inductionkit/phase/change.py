@@ -14,6 +14,8 @@ from .markers import Marker, Window
 class PhaseChange:
     """What `find_phase_change` found. Falsy where there is no phase change; `reasons` then say why.
 
+    `criteria`: the thresholds it was found with.
+
     `start_tokens`, `end_tokens`, `start_step`, `end_step`: the window (None if prefix matching never rises).
     `start_interval`, `end_interval`: where its ends lie, in tokens, with 90 % of `n_resamples` resamples of examples
     and heads, of which `found_share` show a window; None without, and `notes` say why. `other_windows`: smaller rises
@@ -54,12 +56,19 @@ class PhaseChange:
     def __bool__(self) -> bool:
         return self.found
 
+    @property
+    def window_tokens(self) -> Window | None:
+        """From `start_tokens` to `end_tokens`, None without a window."""
+        return None if self.start_tokens is None or self.end_tokens is None else (self.start_tokens, self.end_tokens)
+
     def __repr__(self) -> str:
-        if not self.found:
+        if not self.found or not self.window_tokens:
             return "No phase change: " + "; ".join(self.reasons)
         lines = [
-            f"Phase change from {_millions(self.start_tokens)} to {_millions(self.end_tokens)} tokens "
-            f"(steps {self.start_step:,.0f} to {self.end_step:,.0f})"
+            (
+                f"Phase change from {_between(self.window_tokens)} tokens "
+                f"(steps {self.start_step:,.0f} to {self.end_step:,.0f})"
+            )
         ]
         if self.start_interval and self.end_interval:
             lines.append(

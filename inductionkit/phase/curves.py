@@ -6,6 +6,7 @@ import dataclasses
 import warnings
 
 import numpy as np
+import numpy.typing as npt
 import xarray as xr
 from jaxtyping import Float
 
@@ -40,7 +41,7 @@ class Curves:
 def read_curves(history: xr.Dataset, untrained_loss: float | None) -> Curves:
     """Take the series out of a history that is `usable`."""
     log_tokens = np.log(history["tokens_seen"].values.astype(float))
-    token_loss = values(history, "token_loss")
+    path = token_loss_path(values(history, "token_loss"), untrained_loss) if "token_loss" in history else None
     return Curves(
         log_tokens=log_tokens,
         step=history["step"].values.astype(float),
@@ -48,7 +49,7 @@ def read_curves(history: xr.Dataset, untrained_loss: float | None) -> Curves:
         icl_score=values(history, "icl_score"),
         learning=smoothed(log_tokens, -values(history, "icl_score")),
         prefix_matching=best(values(history, "prefix_matching").reshape(history.sizes["step"], -1)),
-        path=None if token_loss is None else token_loss_path(token_loss, untrained_loss),
+        path=path,
         untrained_loss=untrained_loss,
     )
 
@@ -74,9 +75,9 @@ def untrained_loss(history: xr.Dataset) -> float | None:
     return float(loss[0]) if np.isfinite(loss).any() else None
 
 
-def values(history: xr.Dataset, name: str) -> np.ndarray | None:
-    """A variable's values, None where the history was made without it."""
-    return history[name].values.astype(float) if name in history else None
+def values(history: xr.Dataset, name: str) -> npt.NDArray[np.float64]:
+    """A variable's values."""
+    return history[name].values.astype(float)
 
 
 def smoothed(log_tokens: Series, series: Float[np.ndarray, "*draw step"]) -> Float[np.ndarray, "*draw step"]:

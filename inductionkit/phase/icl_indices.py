@@ -49,11 +49,12 @@ def icl_sensitivity(
     late: Sequence[int] | None = None,
     criteria: PhaseCriteria = PhaseCriteria(),
 ) -> xr.Dataset:
-    """The phase window for other pairs of token indices of the in-context-learning score.
+    """The phase window of a history for other pairs of token indices of the in-context-learning score.
 
-    By default half, once and twice the early index (50 of 512 in O22), and 0.6, 0.8 and once the late one. The least
-    gain asked for is scaled by ln(late / early), as O22's -0.4 nats go with ln(500 / 50); so is a rule of thumb that
-    takes the loss to fall evenly in the log of the index.
+    `history` needs `loss_by_position`; `criteria` are those of `find_phase_change`. `early` and `late` are by default
+    half, once and twice the history's own early index (50 of 512 in O22), and 0.6, 0.8 and once its late one. The
+    least gain asked for is scaled by ln(late / early), as O22's -0.4 nats go with ln(500 / 50); so is a rule of thumb
+    that takes the loss to fall evenly in the log of the index.
 
     Returns a Dataset (early, late): `found`, `start_tokens` and `end_tokens` of the window, `icl_start_tokens` and
     `icl_end_tokens` of in-context learning alone, in tokens, and `icl_gain_inside`, in nats. NaN where there is none.

@@ -18,9 +18,10 @@ N_NEIGHBOURS = 4  # checkpoints on either side of the window that are averaged
 def loss_slope_map(history: xr.Dataset, n_indices: int = 32) -> xr.Dataset:
     """Derivative of the loss with respect to ln(token index), in nats per e-fold (O22); negative: more context helps.
 
-    At `n_indices` token indices, evenly spaced in their log, a straight line is fitted to the loss within a factor of
-    1.6 on either side, each token counting once. Near 0 at late indices: the model makes no use of what lies far
-    back. A slope says nothing of what makes use of the context: induction heads or anything else.
+    Of the `loss_by_position` of a `history`. At `n_indices` token indices, evenly spaced in their log, a straight
+    line is fitted to the loss within a factor of 1.6 on either side, each token counting once. Near 0 at late
+    indices: the model makes no use of what lies far back. A slope says nothing of what makes use of the context:
+    induction heads or anything else.
 
     Returns a Dataset with `loss_slope` (step, position), `position` being the indices.
 
@@ -55,11 +56,11 @@ def loss_slope_map(history: xr.Dataset, n_indices: int = 32) -> xr.Dataset:
 def loss_slopes_around(history: xr.Dataset, phase: PhaseChange, split: int | None = None) -> xr.Dataset:
     """Loss slope before and after the window, at early and at late token indices, in nats per e-fold of the index.
 
-    One straight line against ln(index) per checkpoint and range of indices, averaged over the 4 checkpoints just
-    before the window and the 4 just after. `split`: the index between early and late, by default the early index of the
-    in-context-learning score (50 in O22). Early indices leave out the first tenth of `split`. O22: before the phase
-    change the loss stops improving around index 50 (late slope near 0), after it goes on. That shows that the
-    in-context-learning score is no artefact of its two indices.
+    `phase` is what `find_phase_change` says of `history`. One straight line against ln(index) per checkpoint and
+    range of indices, averaged over the 4 checkpoints just before the window and the 4 just after. `split`: the index
+    between early and late, by default the early index of the in-context-learning score (50 in O22). Early indices
+    leave out the first tenth of `split`. O22: before the phase change the loss stops improving around index 50 (late
+    slope near 0), after it goes on. That shows that the in-context-learning score is no artefact of its two indices.
 
     Returns a Dataset with `loss_slope` and `loss_slope_error` (standard error over the checkpoints), dims
     (when: before, after; range: early, late).
@@ -100,10 +101,12 @@ def loss_slopes_around(history: xr.Dataset, phase: PhaseChange, split: int | Non
 def _slope_weights(x: Float[np.ndarray, " position"], inside: np.ndarray) -> Float[np.ndarray, " position"]:
     """The weights by which the values at `inside` add up to the slope of the straight line fitted to them."""
     centred = np.where(inside, x - x[inside].mean(), 0.0)
-    return centred / (centred**2).sum()
+    weights: np.ndarray = centred / (centred**2).sum()
+    return weights
 
 
 def _standard_error(values: Float[np.ndarray, "step range"]) -> Float[np.ndarray, " range"]:
     if len(values) < 2:
         return np.full(values.shape[1], np.nan)
-    return values.std(0, ddof=1) / np.sqrt(len(values))
+    error: np.ndarray = values.std(0, ddof=1) / np.sqrt(len(values))
+    return error

@@ -17,7 +17,7 @@ Window = tuple[float, float]
 
 @dataclasses.dataclass(frozen=True)
 class Marker:
-    """One sign of a phase change, looked for on its own.
+    """One sign of a phase change, by `name`, looked for on its own.
 
     `window`: from when to when it happens, in tokens; None where it does not, or was not measured (`measured`), for
     the `reason` given. `size`: by how much, in `units`. `others`: windows of smaller changes of the same kind.
@@ -57,6 +57,11 @@ def find_rises(curves: Curves, criteria: PhaseCriteria) -> dict[str, list[Rise] 
 def to_tokens(window: Window) -> Window:
     """A window in log tokens as one in tokens."""
     return float(np.exp(window[0])), float(np.exp(window[1]))
+
+
+def in_log(window: Window) -> Window:
+    """A window in tokens as one in log tokens."""
+    return float(np.log(window[0])), float(np.log(window[1]))
 
 
 def enough(series: np.ndarray) -> bool:

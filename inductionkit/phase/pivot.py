@@ -94,4 +94,5 @@ def _along(path: Path, x: Series, at: Series) -> Float[np.ndarray, "point 2"]:
 
 
 def _cross(a: Float[np.ndarray, "*point 2"], b: Float[np.ndarray, "*point 2"]) -> Float[np.ndarray, " *point"]:
-    return a[..., 0] * b[..., 1] - a[..., 1] * b[..., 0]
+    product: np.ndarray = a[..., 0] * b[..., 1] - a[..., 1] * b[..., 0]
+    return product

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import xarray as xr
 
 from .criteria import PhaseCriteria
 from .curves import Curves, best, smoothed, values
-from .markers import Marker, Window, abrupt, find_rises, to_tokens
+from .markers import Marker, Window, abrupt, find_rises, in_log, to_tokens
 from .pivot import resampled_paths
 from .rise import rises
 from .window import window_of
@@ -55,7 +55,7 @@ def uncertainty(
     start, end = _intervals(window, windows, n_resamples)
     with_intervals = {}
     for name, one in markers.items():
-        ends = _intervals(np.log(one.window), by_marker[name], n_resamples) if one.window else (None, None)
+        ends = _intervals(in_log(one.window), by_marker[name], n_resamples) if one.window else (None, None)
         with_intervals[name] = dataclasses.replace(one, start_interval=ends[0], end_interval=ends[1])
     note = "" if start else "no interval: fewer than half of the resamples show a window"
     return Uncertainty(start, end, len(windows) / n_resamples, n_resamples, with_intervals, note)
@@ -87,7 +87,7 @@ def _resampled(
     forms = np.array([bool(rises(seen.log_tokens, series, criteria.min_rise, criteria)) for series in heads.T])
     forming, others = heads[:, forms], best(heads[:, ~forms])
     drawn = rng.choice(max(1, forming.shape[1]), (n_resamples, forming.shape[1]))
-    paths = [None] * n_resamples
+    paths: Sequence[np.ndarray | None] | np.ndarray = [None] * n_resamples
     if seen.path is not None and "sample_example" in history.coords:
         paths = resampled_paths(
             values(history, "token_loss"), seen.path, counts[:, history["sample_example"].values.astype(int)]

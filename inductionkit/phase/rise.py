@@ -72,8 +72,9 @@ def rises(log_tokens: Series, series: Series, min_rise: float, criteria: PhaseCr
 def rise_window(log_tokens: Series, series: Series, criteria: PhaseCriteria = PhaseCriteria()) -> tuple[float, float]:
     """From where to where (log tokens) a series rises from its first value to its last, the least and the highest.
 
-    From where it last passes `onset` of the rise before it reaches half of it, to where it first reaches `end`
-    of it; linear interpolation between checkpoints.
+    `series` holds a value at each of `log_tokens`; `onset` and `end` are those of `criteria`. From where it last
+    passes `onset` of the rise before it reaches half of it, to where it first reaches `end` of it; linear
+    interpolation between checkpoints.
     """
     low, rise = series[0], series[-1] - series[0]
     half = int(np.argmax(series >= low + 0.5 * rise))

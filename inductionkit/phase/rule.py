@@ -12,7 +12,7 @@ from .change import PhaseChange
 from .co_occurrence import CoOccurrence, compare_windows
 from .criteria import PhaseCriteria
 from .curves import Curves, read_curves, untrained_loss, usable
-from .markers import Marker, find_rises, marker
+from .markers import Marker, find_rises, in_log, marker, to_tokens
 from .resampling import uncertainty
 from .window import at, bump_around, head_windows, heads_in, icl_around, window_of
 
@@ -24,13 +24,15 @@ def find_phase_change(
 ) -> PhaseChange:
     """The window in which induction heads form, and whether loss and in-context learning move with it.
 
-    The rule, against the log of the tokens seen and with linear interpolation between checkpoints. A *rise* of a
-    series goes from its least value before the maximum to the maximum; its window, from where it last passes `onset`
-    of the rise before reaching half of it, to where it first reaches `end` of it. Where half of a window is a plateau
-    there are two rises; before the foot and after the top of a rise there may be others.
+    `criteria` hold every threshold named below. The rule, against the log of the tokens seen and with linear
+    interpolation between checkpoints. A *rise* of a series goes from its least value before the maximum to the
+    maximum; its window, from where it last passes `onset` of the rise before reaching half of it, to where it first
+    reaches `end` of it. Where half of a window is a plateau there are two rises; before the foot and after the top of
+    a rise there may be others.
 
     1. Markers, each looked for on its own and each with a window of its own, that of its largest change. One under way
        while the tokens seen grow more than `max_ratio` times, as far as checkpoints show, is gradual, and left out.
+
        - *Prefix matching*: a rise of the best head's by `min_rise`.
        - *In-context learning*: a rise of `-icl_score`, averaged over the checkpoints near each (by a Gaussian of 0.1 in
          log tokens), by `min_icl_gain`.
@@ -38,7 +40,8 @@ def find_phase_change(
          learning is convex), the window in which it comes back down to it. The beginning is left out, until the loss
          has made half of its whole fall: every loss curve starts flat in log tokens.
        - *Pivot of the per-token losses*: where their path on its first two principal components leaves the line
-         it moved along, by `min_pivot` of its extent or more; see `pivots`.
+         it moved along, by `min_pivot` of its extent or more.
+
     2. The window is that of prefix matching. It ends with in-context learning instead, if that is under way when heads
        have formed and a checkpoint after that shows it still short of its end.
     3. There is a phase change if `icl_score` improves by at least `min_icl_gain` from the last checkpoint before the
@@ -70,22 +73,25 @@ def find_phase_change(
     found = find_rises(seen, criteria)
     markers = {name: marker(name, changes, criteria) for name, changes in found.items()}
     window = window_of(seen, found, criteria)
-    about = {
-        "criteria": criteria,
-        "co_occurrence": _co_occurrence(seen, markers, seed),
-        "head_windows": head_windows(history, criteria),
+    about = PhaseChange(
+        found=False,
+        reasons=(),
+        criteria=criteria,
+        markers=markers,
+        co_occurrence=_co_occurrence(seen, markers, seed),
+        head_windows=head_windows(history, criteria),
         **bump_around(seen, window, criteria),
-    }
+    )
     if window is None:
-        return PhaseChange(False, (_why_no_window(seen, markers["prefix_matching"]),), markers=markers, **about)
+        return dataclasses.replace(about, reasons=(_why_no_window(seen, markers["prefix_matching"]),))
+    start, end = to_tokens(window)
     resampled = uncertainty(history, seen, window, markers, criteria, n_resamples, seed)
     unmeasured = [name for name in ("icl_score", "bump") if not markers[name].measured]
     judged = f"{' and '.join(unmeasured)} not measured: judged without" if unmeasured else ""
-    phase = PhaseChange(
-        found=True,
-        reasons=(),
-        start_tokens=float(np.exp(window[0])),
-        end_tokens=float(np.exp(window[1])),
+    phase = dataclasses.replace(
+        about,
+        start_tokens=start,
+        end_tokens=end,
         start_step=at(seen.log_tokens, seen.step, window[0]),
         end_step=at(seen.log_tokens, seen.step, window[1]),
         start_interval=resampled.start,
@@ -97,9 +103,8 @@ def find_phase_change(
         heads=heads_in(history, window, criteria),
         notes=tuple(note for note in (judged, resampled.note) if note),
         **icl_around(seen, window),
-        **about,
     )
-    reasons = _against(phase)
+    reasons = _against(phase, start, end)
     return dataclasses.replace(phase, found=not reasons, reasons=reasons)
 
 
@@ -109,7 +114,7 @@ def _why_no_window(seen: Curves, forming: Marker) -> str:
     return f"{forming.reason} (highest {np.nanmax(seen.prefix_matching):.3f})"
 
 
-def _against(phase: PhaseChange) -> tuple[str, ...]:
+def _against(phase: PhaseChange, start: float, end: float) -> tuple[str, ...]:
     """What speaks against a phase change in the window (step 3 of the rule)."""
     criteria, reasons = phase.criteria, []
     if phase.markers["icl_score"].measured and not phase.icl_gain_inside >= criteria.min_icl_gain:
@@ -118,7 +123,7 @@ def _against(phase: PhaseChange) -> tuple[str, ...]:
             f"less than {criteria.min_icl_gain}"
         )
     left, right = phase.bump_tokens or (np.inf, -np.inf)
-    overlaps = left <= phase.end_tokens and right >= phase.start_tokens and phase.bump_nats >= criteria.min_bump
+    overlaps = left <= end and right >= start and phase.bump_nats >= criteria.min_bump
     if phase.markers["bump"].measured and not overlaps:
         reasons.append(
             f"the loss is convex in log tokens around the window (at most {phase.bump_nats:.3f} nats above its convex "
@@ -128,7 +133,7 @@ def _against(phase: PhaseChange) -> tuple[str, ...]:
 
 
 def _co_occurrence(seen: Curves, markers: dict[str, Marker], seed: int) -> CoOccurrence:
-    windows = {name: one.window and tuple(np.log(one.window)) for name, one in markers.items() if one.measured}
+    windows = {name: one.window and in_log(one.window) for name, one in markers.items() if one.measured}
     known = np.flatnonzero(np.isfinite(seen.loss))
     first = known[past_beginning(seen.loss[known], seen.untrained_loss)] if len(known) else 0
     return compare_windows(windows, (float(seen.log_tokens[first]), float(seen.log_tokens[-1])), seed, REQUIRED)

@@ -74,4 +74,5 @@ def _slopes(x: Series, y: Series, at: Float[np.ndarray, " moment"]) -> Float[np.
     weights = np.exp(-0.5 * (apart / width) ** 2)
     weights /= weights.sum(1, keepdims=True)
     centred = x - (weights @ x)[:, None]
-    return (weights * centred) @ y / (weights * centred**2).sum(1)
+    slopes: np.ndarray = (weights * centred) @ y / (weights * centred**2).sum(1)
+    return slopes

@@ -21,7 +21,8 @@ def model_analysis_table(
 ) -> pd.DataFrame:
     """The measurements of a phase change side by side: a row a measurement, with its unit, a column a model (O22).
 
-    Numbers are as in `find_phase_change` and `loss_slopes_around`; NaN where a model has no window or was not measured.
+    `histories` are given by the names of their models; `criteria` and `n_resamples` are those of `find_phase_change`.
+    Numbers are as in that and in `loss_slopes_around`; NaN where a model has no window or was not measured.
     `plots.plot_model_analysis` draws what stands behind them. Agreement over models is evidence by co-occurrence.
 
     Raises HistoryError if a history lacks what `find_phase_change` needs.
@@ -82,7 +83,9 @@ MARKERS = {
 }
 
 
-def _ends(title: str, window: tuple[float | None, float | None] | None, ends=("start", "end")) -> dict[str, float]:
+def _ends(
+    title: str, window: tuple[float | None, float | None] | None, ends: tuple[str, str] = ("start", "end")
+) -> dict[str, float]:
     """A row for each end of a window, in millions of tokens."""
     return {
         f"{title} {end} (M tokens)": np.nan if at is None else at / 1e6 for end, at in zip(ends, window or (None, None))

@@ -20,11 +20,12 @@ SAME_TEXT = ("n_evaluation", "texts")  # attributes that two histories of the sa
 def token_loss_pca(histories: Mapping[str, xr.Dataset], n_components: int = 2, beginning: bool = False) -> xr.Dataset:
     """Per-token losses of the checkpoints of several runs on their first principal components, in nats (O22).
 
-    Each checkpoint is the vector of its losses on fixed single tokens; components are taken over the checkpoints of all
-    runs together, about their mean. Runs that learn the same things move along one path, which pivots at the phase
-    change. Without the `beginning` of each run, until its loss has made half of its fall: what tokens' frequencies
-    explain is learned there, and would be the first component. Components are whatever varies most: a bend is no proof
-    of a new mechanism, for every curved path bends on its first two.
+    `histories` are given by the names of their runs. Each checkpoint is the vector of its losses on fixed single
+    tokens; `n_components` are taken over the checkpoints of all runs together, about their mean. Runs that learn the
+    same things move along one path, which pivots at the phase change. Without the `beginning` of each run, until its
+    loss has made half of its fall: what tokens' frequencies explain is learned there, and would be the first
+    component. Components are whatever varies most: a bend is no proof of a new mechanism, for every curved path bends
+    on its first two.
 
     Returns a Dataset with `token_loss_component` (checkpoint, component) and coordinates `model`, `step`,
     `tokens_seen` (checkpoint), and `explained_variance` (component), a share.
@@ -63,8 +64,8 @@ def token_loss_pca(histories: Mapping[str, xr.Dataset], n_components: int = 2, b
 def token_loss_change(history: xr.Dataset, text: str | int, from_step: int, to_step: int) -> xr.Dataset:
     """Which tokens of a passage got better and worse between two checkpoints, in nats (O22); negative: better.
 
-    `text` is one of the history's texts by name or index, the steps are checkpoints of the history. The change is all
-    that training did between the two, not what induction heads did: ablate them for that.
+    `text` is one of the history's texts by name or index, `from_step` and `to_step` are checkpoints of it. The change
+    is all that training did between the two, not what induction heads did: ablate them for that.
 
     Returns a Dataset with `loss_before`, `loss_after` and `change` (query), and the tokens as coordinate `token`. The
     first token has no loss: nothing predicts it.
@@ -129,4 +130,5 @@ def _check_same_tokens(name: str, history: xr.Dataset, other_name: str, other: x
 
 
 def _fingerprints(history: xr.Dataset) -> dict[str, str]:
-    return json.loads(history.attrs.get("fingerprints", "{}"))
+    fingerprints: dict[str, str] = json.loads(history.attrs.get("fingerprints", "{}"))
+    return fingerprints

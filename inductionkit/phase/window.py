@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TypedDict
 
 import numpy as np
 import xarray as xr
@@ -12,6 +13,22 @@ from .criteria import PhaseCriteria
 from .curves import Curves, values
 from .markers import Window, abrupt, to_tokens
 from .rise import Rise, Series, rises
+
+
+class BumpAround(TypedDict, total=False):
+    """What `PhaseChange` says of the bump; nothing where there is none."""
+
+    bump_tokens: Window
+    bump_nats: float
+
+
+class IclAround(TypedDict, total=False):
+    """What `PhaseChange` says of the in-context-learning score; nothing where it was not measured."""
+
+    icl_before: float
+    icl_after: float
+    icl_gain_inside: float
+    icl_gain_outside: float
 
 
 def window_of(seen: Curves, found: dict[str, list[Rise] | None], criteria: PhaseCriteria) -> Window | None:
@@ -26,7 +43,7 @@ def window_of(seen: Curves, found: dict[str, list[Rise] | None], criteria: Phase
     return start, end
 
 
-def bump_around(seen: Curves, window: Window | None, criteria: PhaseCriteria) -> dict[str, object]:
+def bump_around(seen: Curves, window: Window | None, criteria: PhaseCriteria) -> BumpAround:
     """The highest bump whose stretch overlaps the window, or else the highest anywhere."""
     everywhere = bumps(seen.log_tokens, seen.loss, criteria, seen.untrained_loss)
     around = [bump for bump in everywhere if window and bump.left <= window[1] and bump.right >= window[0]]
@@ -35,7 +52,7 @@ def bump_around(seen: Curves, window: Window | None, criteria: PhaseCriteria) ->
     return {}
 
 
-def icl_around(seen: Curves, window: Window) -> dict[str, float]:
+def icl_around(seen: Curves, window: Window) -> IclAround:
     """The in-context-learning score just before and after the window, its gain between them and over the rest."""
     known = np.isfinite(seen.icl_score)
     if not known.any():

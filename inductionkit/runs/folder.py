@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -49,7 +50,7 @@ def open_folder(path: str | Path) -> Run:
     )
 
 
-def _read(folder: RunFolder, entry: Mapping, architecture: ProjectArchitecture) -> dict[str, np.ndarray]:
+def _read(folder: RunFolder, entry: Mapping[str, Any], architecture: ProjectArchitecture) -> dict[str, np.ndarray]:
     path = folder.path / entry["file"]
     refuse_oversize(path, path.stat().st_size if path.is_file() else 0, weights_limit(architecture, None))
     return folder.read_checkpoint(entry)
@@ -58,8 +59,9 @@ def _read(folder: RunFolder, entry: Mapping, architecture: ProjectArchitecture) 
 def export_run(source: str | Path, out: str | Path, steps: Sequence[int], n_held_out: int) -> RunFolder:
     """Copy a run in little space: chosen checkpoints in half precision, some held-out text, the full log.
 
-    `n_held_out` examples are taken evenly from the held-out text. The logits of an exported checkpoint
-    differ from the original's by the rounding of its weights to float16.
+    `source` and `out` are run folders; `steps` are checkpoints of the first. `n_held_out` examples are taken evenly
+    from the held-out text. The logits of an exported checkpoint differ from the original's by the rounding of its
+    weights to float16.
     """
     full = RunFolder.open(source)
     entries = {entry["step"]: entry for entry in full.manifest["checkpoints"]}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..errors import RunError
 from .architecture import HuggingFaceArchitecture, fingerprint, kind_of, weights_limit
@@ -122,7 +122,7 @@ def _configuration(repository: str, revision: str) -> Path:
     return fetch_matching(repository, revision, ("config.json", *TOKENIZER_FILES))
 
 
-def _log(repository: str, revision: str, log: str | Path | None, tokens_per_step: int | None) -> list[dict]:
+def _log(repository: str, revision: str, log: str | Path | None, tokens_per_step: int | None) -> list[dict[str, Any]]:
     """The records of a log file, or of the Trainer's state if that came with the revision."""
     if log is not None:
         return read_log(Path(log), Path(log).parent, tokens_per_step)

@@ -82,7 +82,8 @@ def fetch_matching(repository: str, revision: str, patterns: Collection[str]) ->
 
 @contextlib.contextmanager
 def _hub_errors(what: str) -> Iterator[None]:
-    from huggingface_hub.errors import HFValidationError, HTTPError  # the latter of whatever library it is built on
+    # The latter of whatever library the client is built on.
+    from huggingface_hub.errors import HFValidationError, HTTPError  # type: ignore[attr-defined]
 
     try:
         yield
@@ -96,10 +97,10 @@ def _hub_errors(what: str) -> Iterator[None]:
 
 def _silent() -> Any:
     """The client's progress bar, turned off: a scan shows one bar of its own."""
-    from huggingface_hub.utils import tqdm
+    from huggingface_hub.utils.tqdm import tqdm
 
     class Silent(tqdm):
         def __init__(self, *args: Any, **options: Any):
-            super().__init__(*args, **options | {"disable": True})
+            super().__init__(*args, **options | {"disable": True})  # type: ignore[no-untyped-call]
 
     return Silent

@@ -19,7 +19,7 @@ _ALSO_CALLED = {
 }
 
 
-def read_log(path: Path, root: Path, tokens_per_step: int | None = None) -> list[dict]:
+def read_log(path: Path, root: Path, tokens_per_step: int | None = None) -> list[dict[str, Any]]:
     """The records of a log as `step`, `loss`, `tokens_seen` (None: unknown) and whatever else they hold.
 
     Reads the Trainer's `trainer_state.json`, CSV with a header, and JSON lines (of which a last one cut

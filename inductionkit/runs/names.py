@@ -61,9 +61,12 @@ def _named_step(name: str, groups: dict[str, str | None]) -> NamedStep:
     step, tokens = groups.get("step"), groups.get("tokens")
     try:
         tokens_seen = None if tokens is None else _count(tokens)
-        return NamedStep(tokens_seen if step is None else int(step), tokens_seen, name)
+        at = tokens_seen if step is None else int(step)
     except (ValueError, TypeError):
-        raise RunError(f"{name}: step {step!r} and tokens {tokens!r} are not numbers; mend the pattern") from None
+        at = tokens_seen = None
+    if at is None:  # or the pattern matches without either of its groups
+        raise RunError(f"{name}: step {step!r} and tokens {tokens!r} are not numbers; mend the pattern")
+    return NamedStep(at, tokens_seen, name)
 
 
 def _count(text: str) -> int:

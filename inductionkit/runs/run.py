@@ -20,9 +20,9 @@ def nothing() -> None:
 class Checkpoint:
     """One checkpoint: `step` (optimiser steps), `tokens_seen` (None: unknown) and where its weights come from.
 
-    `read()` brings the weights into memory, by name, from disk or hub, and touches no model: it may run in a
-    thread, ahead of time. `load_into` puts them into a standing model. `n_bytes()` is what there is to read or
-    download, None where it is not known before.
+    `name` is what its source calls it, `architecture` what models it fits. `read()` brings the weights into memory,
+    by name, from disk or hub, and touches no model: it may run in a thread, ahead of time. `load_into` puts them into
+    a standing model. `n_bytes()` is what there is to read or download, None where it is not known before.
     """
 
     step: int
@@ -47,31 +47,32 @@ class Checkpoint:
 
 @dataclass(frozen=True, repr=False)
 class Run:
-    """A training run: its checkpoints in order of steps, its model, its held-out text and logs.
+    """A training run by `name`: its `checkpoints` in order of steps, its model, its held-out text and logs.
 
-    `log()` gives the records of training, as `step`, `loss` and `tokens_seen` (None: unknown).
-    `held_out()` gives tokens (example, token) that training never saw, `tokenizer_json()` the tokenizer in
-    Hugging Face's JSON; None where the source has none. `fingerprints` tell whether two runs are of one
-    model and data. `kept_bytes` is how much of what is downloaded stays on disk, None where nothing is
-    downloaded. A run can be sent to a worker process.
+    `architecture` is what models its checkpoints fit. `log()` gives the records of training, as `step`, `loss` and
+    `tokens_seen` (None: unknown). `held_out()` gives tokens (example, token) that training never saw,
+    `tokenizer_json()` the tokenizer in Hugging Face's JSON; None where the source has none. `fingerprints` tell
+    whether two runs are of one model and data. `kept_bytes` is how much of what is downloaded stays on disk, None
+    where nothing is downloaded. A run can be sent to a worker process.
     """
 
     name: str
     checkpoints: Sequence[Checkpoint]
     architecture: Architecture
     fingerprints: Mapping[str, str]
-    log: Callable[[], list[dict]] = list
+    log: Callable[[], list[dict[str, Any]]] = list
     held_out: Callable[[], np.ndarray | None] = nothing
     tokenizer_json: Callable[[], str | None] = nothing
     kept_bytes: float | None = None
 
     @property
     def steps(self) -> list[int]:
+        """The optimiser steps of its checkpoints, ascending."""
         return [checkpoint.step for checkpoint in self.checkpoints]
 
     @property
     def model(self) -> Mapping[str, Any]:
-        """The model's shape: `n_layers`, `n_heads`, `d_model`, `d_head`, `n_ctx`, `d_vocab` and what else is told."""
+        """The model's shape, as `n_layers`, `n_heads`, `d_model`, `d_head`, `n_ctx`, `d_vocab` and so forth."""
         return self.architecture.shape
 
     def checkpoint(self, step: int) -> Checkpoint:

@@ -136,7 +136,7 @@ def _read_safetensors(file: Path, path: Path) -> dict[str, Tensor]:
     try:
         with safe_open(file, framework="pt") as opened:
             # Tensors are views of the mapped file until they are copied.
-            return {name: opened.get_tensor(name).clone() for name in opened.keys()}
+            return {name: opened.get_tensor(name).clone() for name in opened.keys()}  # noqa: SIM118, it is no mapping
     except (SafetensorError, OSError, ValueError, RuntimeError) as error:
         raise RunError(f"{path} is cut short or not a safetensors file ({error}); copy it again") from None
 

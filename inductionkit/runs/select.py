@@ -66,5 +66,8 @@ def _spread(steps: Sequence[int], places: Sequence[float], n: int) -> list[int]:
         return [steps[-1]]
     first, last = places[0], places[-1]
     points = [first + (last - first) * i / (n - 1) for i in range(n)]
-    nearest = {min(range(len(steps)), key=lambda i, point=point: abs(places[i] - point)) for point in points}
-    return [steps[i] for i in sorted(nearest)]
+    return [steps[i] for i in sorted({_nearest(places, point) for point in points})]
+
+
+def _nearest(places: Sequence[float], point: float) -> int:
+    return min(range(len(places)), key=lambda i: abs(places[i] - point))

@@ -26,53 +26,55 @@ MAX_BATCH_TOKENS = 2048  # the logits over a large vocabulary, not the activatio
 LOSS = {"units": "nats/token", "long_name": "mean loss on the counted tokens of a behaviour"}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False)
 class Behaviour:
     """A named set of prompts, and which of their tokens count.
 
-    `tokens` are sequences of token ids, of any lengths; `counted` says for each token whether its loss
-    counts (default: every token but the first of each sequence, which has nothing before it). Any
-    sequences will do, arrays and tensors among them; they are kept as tuples. Raises ModelError if a
-    sequence has fewer than two tokens, ids are not whole numbers from 0 on, `counted` does not fit
-    `tokens`, counts a first token or counts none at all.
+    `name` stands for it in results. `tokens` are sequences of token ids, of any lengths; `counted` says for each
+    token whether its loss counts (default: every token but the first of each sequence, which has nothing before it).
+    Any sequences will do, arrays and tensors among them; they are kept as tuples. Raises ModelError if a sequence has
+    fewer than two tokens, ids are not whole numbers from 0 on, `counted` does not fit `tokens`, counts a first token
+    or counts none at all.
 
     >>> Behaviour("count", [[5, 6, 7], [8, 9]]).counted
     ((False, True, True), (False, True))
     """
 
     name: str
-    tokens: Rows
-    counted: Rows | None = None
+    tokens: tuple[tuple[int, ...], ...]
+    counted: tuple[tuple[bool, ...], ...]
 
-    def __post_init__(self) -> None:
-        tokens = _rows(self.tokens, self.name, "tokens")
-        if not tokens:
-            raise ModelError(f"behaviour {self.name!r} has no prompts; give at least one sequence of tokens")
-        for i, row in enumerate(tokens):
+    def __init__(self, name: str, tokens: Rows, counted: Rows | None = None):
+        prompts = _rows(tokens, name, "tokens")
+        if not prompts:
+            raise ModelError(f"behaviour {name!r} has no prompts; give at least one sequence of tokens")
+        for i, row in enumerate(prompts):
             if len(row) < 2:
-                raise ModelError(f"prompt {i} of behaviour {self.name!r} has {len(row)} tokens; a loss needs two")
+                raise ModelError(f"prompt {i} of behaviour {name!r} has {len(row)} tokens; a loss needs two")
             for token in row:
                 if type(token) is not int or token < 0:
-                    raise ModelError(f"prompt {i} of behaviour {self.name!r} holds {token!r}; token ids are 0, 1, 2, …")
-        every = tuple((False, *[True] * (len(row) - 1)) for row in tokens)
-        counted = every if self.counted is None else _rows(self.counted, self.name, "counted")
-        if list(map(len, counted)) != list(map(len, tokens)):
+                    raise ModelError(f"prompt {i} of behaviour {name!r} holds {token!r}; token ids are 0, 1, 2, …")
+        every = tuple((False, *[True] * (len(row) - 1)) for row in prompts)
+        marks = every if counted is None else _rows(counted, name, "counted")
+        if list(map(len, marks)) != list(map(len, prompts)):
             raise ModelError(
-                f"`counted` of behaviour {self.name!r} has {sum(map(len, counted))} values for {len(counted)} prompts, "
-                f"its tokens are {sum(map(len, tokens))} in {len(tokens)}; give one value for each token of each prompt"
+                f"`counted` of behaviour {name!r} has {sum(map(len, marks))} values for {len(marks)} prompts, its "
+                f"tokens are {sum(map(len, prompts))} in {len(prompts)}; give one value for each token of each prompt"
             )
-        if any(value not in (0, 1) for row in counted for value in row):
-            raise ModelError(f"`counted` of behaviour {self.name!r} takes True or False for each token, nothing else")
-        if any(row[0] for row in counted):
-            raise ModelError(f"behaviour {self.name!r} counts a first token; nothing predicts it, so leave it False")
-        if not any(map(any, counted)):
-            raise ModelError(f"behaviour {self.name!r} counts no token; mark at least one")
-        object.__setattr__(self, "tokens", tokens)
-        object.__setattr__(self, "counted", tuple(tuple(map(bool, row)) for row in counted))
+        if any(mark not in (0, 1) for row in marks for mark in row):
+            raise ModelError(f"`counted` of behaviour {name!r} takes True or False for each token, nothing else")
+        if any(row[0] for row in marks):
+            raise ModelError(f"behaviour {name!r} counts a first token; nothing predicts it, so leave it False")
+        if not any(map(any, marks)):
+            raise ModelError(f"behaviour {name!r} counts no token; mark at least one")
+        object.__setattr__(self, "name", name)
+        object.__setattr__(self, "tokens", prompts)
+        object.__setattr__(self, "counted", tuple(tuple(map(bool, row)) for row in marks))
 
     @property
     def n_counted(self) -> int:
-        return sum(map(sum, self.counted))
+        """How many tokens count, over all prompts."""
+        return sum(sum(row) for row in self.counted)
 
 
 def repeated_tokens_behaviour(d_vocab: int, bos: int | None, prompts: PromptSettings = PromptSettings()) -> Behaviour:
@@ -147,9 +149,10 @@ def behaviour_losses(model: Any, behaviours: Sequence[Behaviour]) -> xr.DataArra
 def scan_behaviours(run: Run, behaviours: Sequence[Behaviour], progress: bool = True) -> xr.Dataset:
     """`behaviour_losses` at every checkpoint of a run: `behaviour_loss` (step, behaviour), in nats per token.
 
-    It has the coordinates `step` and `tokens_seen` (NaN where unknown) of a history, so that it merges with
-    one and stands beside the mean loss. Raises RunError or ModelError if a checkpoint cannot be read or a behaviour
-    does not fit the model.
+    It has the coordinates `step` and `tokens_seen` (NaN where unknown) of a history, so that it merges with one and
+    stands beside the mean loss. `behaviours` are measured as `behaviour_losses` does, in full at each checkpoint;
+    `progress` shows a bar. Raises RunError or ModelError if a checkpoint cannot be read or a behaviour does not fit
+    the model.
     """
     _names(behaviours)
     lens = Lens(run.standing_model())
@@ -186,7 +189,7 @@ def _names(behaviours: Sequence[Behaviour]) -> list[str]:
     return names
 
 
-def _rows(rows: Any, name: str, what: str) -> tuple[tuple, ...]:
+def _rows(rows: Rows, name: str, what: str) -> tuple[tuple[Any, ...], ...]:
     """Sequences, arrays or tensors as tuples of Python's own numbers."""
     try:
         return tuple(tuple(map(_plain, _plain(row))) for row in _plain(rows))

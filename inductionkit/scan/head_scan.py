@@ -79,13 +79,14 @@ def scan_heads(
 ) -> HeadScores:
     """Score the attention heads of a model: a Dataset (layer, head), a variable per score.
 
-    `model` is a `TransformerBridge`, a `HookedTransformer`, a Hugging Face model or a folder with one,
-    with raw or folded weights: the scores are the same. `prefix_matching`, `copying`, `logit_lift` and
-    `duplicate_token` come from one pass over repeated random tokens, which stops at the last layer's
-    attention; `previous_token` from one over `text`, tokens of the training distribution (NaN without).
-    `ov_copying`, `k_composition`, `q_composition` and `v_composition` come from weights, `qk_trace`
-    from both; ask for them by name or with `scores="all"`. Where `heads` are given, as (layer, head)
-    pairs, the others stay NaN.
+    `model` is a `TransformerBridge`, a `HookedTransformer`, a Hugging Face model or a folder with one, with raw or
+    folded weights: the scores are the same. `prefix_matching`, `copying`, `logit_lift` and `duplicate_token` come
+    from one pass over repeated random tokens, which stops at the last layer's attention; `previous_token` from one
+    over `text`, tokens of the training distribution (NaN without). `ov_copying`, `k_composition`, `q_composition` and
+    `v_composition` come from weights, `qk_trace` from both; ask for them by name or with `scores="all"`. Where
+    `heads` are given, as (layer, head) pairs, the others stay NaN. `prompts` are the settings of the random tokens.
+    With `effective_embedding`, `ov_copying` reads tokens through the first MLP. Prompts are run in batches whose
+    activations take about `max_bytes`; `progress` shows a bar for models of 300M parameters and more.
 
     With `n_nulls`, each score has its null distribution beside it, `<score>_null` (null, layer, head):
     the same scan of as many copies of the model with matrices drawn anew. It costs the time of as

@@ -72,7 +72,7 @@ class Measurement:
         longest = max(map(len, self.texts.values()))
         n_layers, n_heads = shape["n_layers"], shape["n_heads"]
         n_positions = self.evaluation.shape[1] - 1
-        sizes = {name: (n_layers, n_heads) for name in self.asked.names}
+        sizes: dict[str, tuple[int, ...]] = dict.fromkeys(self.asked.names, (n_layers, n_heads))
         sizes |= {
             "loss": (),
             "icl_score": (),
@@ -83,7 +83,9 @@ class Measurement:
             "text_loss": (len(self.texts), longest),
             "ov_lift": (n_layers, n_heads, len(self.texts), longest),
         }
-        values = {name: np.full((n_steps, *size), np.nan, np.float32) for name, size in sizes.items()}
+        values: dict[str, np.ndarray] = {
+            name: np.full((n_steps, *size), np.nan, np.float32) for name, size in sizes.items()
+        }
         values["pattern"] = np.zeros((n_steps, n_layers, n_heads, len(self.texts), longest, longest), np.uint8)
         values["token"] = _token_strings(tokenizer_json, self.texts, longest)
         values["training_loss"] = np.full(n_logged, np.nan, np.float32)
@@ -162,7 +164,14 @@ def _attention(lens: Lens, texts: Mapping[str, Sequence[int]]) -> dict[str, np.n
         tokens, end = torch.tensor([list(text)]), len(text)
         targets = circuits.unembedding(tokens) if lens.has_direct_path else None
 
-        def keep(layer: int, pattern: Tensor, values: Tensor | None, i=i, end=end, targets=targets) -> None:
+        def keep(
+            layer: int,
+            pattern: Tensor,
+            values: Tensor | None,
+            i: int = i,
+            end: int = end,
+            targets: Tensor | None = targets,
+        ) -> None:
             levels = (pattern[0].float() / PATTERN_SCALE).round().to(torch.uint8)
             patterns[layer, :, i, :end, :end] = levels.cpu().numpy()
             if targets is not None and values is not None:

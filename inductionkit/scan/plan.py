@@ -16,9 +16,10 @@ from ..zarr_files import is_url
 class ScanPlan:
     """What `scan_run` would do: sizes in bytes, None where a source does not tell; estimates, but for the counts.
 
-    `n_checkpoints` are asked for, `n_scanned` of them are in the store already. `read_bytes` is read or
-    downloaded in all; `download_bytes` is the most that lies on disk at a time of what is downloaded;
-    `memory_bytes` is what models, checkpoints and activations take in all workers together.
+    Of the `run`, `n_checkpoints` are asked for, `n_scanned` of them are in the store already, and `n_workers` scan the
+    others. `checkpoint_bytes` is the size of the largest of these, `read_bytes` is read or downloaded in all;
+    `download_bytes` is the most that lies on disk at a time of what is downloaded; `memory_bytes` is what models,
+    checkpoints and activations take in all workers together.
     """
 
     run: Run
@@ -32,7 +33,7 @@ class ScanPlan:
 
     def __repr__(self) -> str:
         lines = [repr(self.run), f"to scan: {self.n_checkpoints - self.n_scanned} of {self.n_checkpoints} checkpoints"]
-        told = "of unknown size" if self.read_bytes is None else f"{_size(self.checkpoint_bytes)} each at most"
+        told = "of unknown size" if self.checkpoint_bytes is None else f"{_size(self.checkpoint_bytes)} each at most"
         whole = "" if self.read_bytes is None else f", about {_size(self.read_bytes)} in all"
         lines.append(f"to read: {told}{whole}")
         if self.download_bytes is None:
@@ -49,12 +50,13 @@ def plan_scan(run: Run, store: str | Path | None = None, n_workers: int = 1) -> 
     """What a scan of `run` into `store` would read, and the disk and memory it would take; nothing is downloaded.
 
     The first and the last checkpoint that are missing are asked for their sizes, the others are taken to
-    be like the larger.
+    be like the larger. Each of `n_workers` holds a model and two checkpoints.
     """
     done = set(_scanned(store))
     missing = [checkpoint for checkpoint in run.checkpoints if checkpoint.step not in done]
     sizes = [checkpoint.n_bytes() for checkpoint in missing[:1] + missing[-1:]]
-    largest = None if None in sizes else max(sizes, default=0)
+    known = [size for size in sizes if size is not None]
+    largest = max(known, default=0) if len(known) == len(sizes) else None
     float32_bytes = run.model["float32_bytes"]
     # The model, the checkpoint at hand and the one that is read ahead, activations.
     memory = float32_bytes + 2 * max(float32_bytes, largest or 0) + DEFAULT_MAX_BYTES
@@ -81,9 +83,10 @@ def _scanned(store: str | Path | None) -> list[int]:
     if store is None or (not is_url(store) and not Path(store).exists()):
         return []
     try:
-        return open_history(store)["step"].values.tolist()
+        steps: list[int] = open_history(store)["step"].values.tolist()
     except HistoryError:  # laid out, and nothing in it yet
         return []
+    return steps
 
 
 def _size(n_bytes: int) -> str:

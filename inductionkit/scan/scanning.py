@@ -46,8 +46,8 @@ def scan_run(
     score, and the attention patterns on `texts` (token ids by name; default: repeated random tokens
     and the beginning of a held-out example).
 
-    `scores` are named as in `scan_heads`. Their null distributions are those of `n_nulls` models with the
-    matrices of the last checkpoint drawn anew.
+    `scores` and `prompts` are as in `scan_heads`, `progress` shows a bar. The scores' null distributions are those of
+    `n_nulls` models with the matrices of the last checkpoint drawn anew.
 
     With a `store` (a Zarr folder, or a URL that fsspec reaches), results are kept as they come, each
     checkpoint whole or not at all, and a scan that was interrupted goes on where it was. With an
@@ -95,5 +95,5 @@ def scan_run(
             return growing.open().assign_attrs(told)
     steps = [step for step in run.steps if step in results]
     whole = xr.concat([results[step] for step in steps], dim="step", combine_attrs="override")
-    kept = template.sel(step=steps).drop_vars([name for name in whole.data_vars])
+    kept = template.sel(step=steps).drop_vars(list(whole.data_vars))
     return kept.merge(whole).assign_attrs(settings | told)

@@ -14,7 +14,7 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import xarray as xr
@@ -64,8 +64,7 @@ class _Store:
 
     def _write(self, step: int, index: int, values: Mapping[str, np.ndarray]) -> None:
         """Write what was measured at one step to its place, then mark it as scanned."""
-        # Through zarr itself: xarray reads the whole store's metadata anew for every write.
-        arrays = zarr.open_group(str(self.path), mode="r+", use_consolidated=False)
+        arrays = _arrays(self.path)
         try:
             for name, value in values.items():
                 arrays[name][index] = value
@@ -79,7 +78,7 @@ class _Store:
     def _read(self) -> xr.Dataset:
         refuse_pickle(self.path)
         try:
-            stored = xr.open_zarr(str(self.path), mask_and_scale=False)
+            stored: xr.Dataset = xr.open_zarr(str(self.path), mask_and_scale=False)
             stored["scanned"].load()
         except (ValueError, KeyError, OSError) as error:
             raise HistoryError(f"{self.path} is not a history store ({error}); choose another or remove it") from None
@@ -100,7 +99,8 @@ class _Store:
 
     def _fixed_steps(self, history: xr.Dataset) -> list[int]:
         """Steps that the store was laid out for."""
-        return history["step"].values.tolist()
+        steps: list[int] = history["step"].values.tolist()
+        return steps
 
     def _lay_out(self, template: xr.Dataset, path: str) -> None:
         _lay_out(template, path)
@@ -143,7 +143,8 @@ class GrowingStore(_Store):
     def missing_steps(self) -> list[int]:
         """Steps that are not scanned yet."""
         stored = self._read()
-        return stored["step"].values[stored["scanned"].values == 0].tolist()
+        missing: list[int] = stored["step"].values[stored["scanned"].values == 0].tolist()
+        return missing
 
     def write(self, step: int, results: xr.Dataset) -> None:
         """Write the results of one step, without a `step` dimension.
@@ -172,7 +173,7 @@ class LiveStore(_Store):
         index = int(earlier[-1]) + 1 if len(earlier) else 0
         if index >= self.MAX_STEPS:
             raise HistoryError(f"{self.path} is full with {self.MAX_STEPS} steps; measure less often")
-        arrays = zarr.open_group(str(self.path), mode="r+", use_consolidated=False)
+        arrays = _arrays(self.path)
         for late in np.flatnonzero(scanned[index:])[::-1]:
             arrays["scanned"][index + int(late)] = 0
         when = {"step": np.array(step), "tokens_seen": results["tokens_seen"].values}
@@ -182,7 +183,7 @@ class LiveStore(_Store):
         """Keep the training losses up to now, thinned evenly to what there is room for."""
         room = self._read().sizes["log"]
         kept = np.unique(np.linspace(0, len(losses) - 1, min(room, len(losses))).astype(int))
-        arrays = zarr.open_group(str(self.path), mode="r+", use_consolidated=False)
+        arrays = _arrays(self.path)
         arrays["log_tokens_seen"][: len(kept)] = tokens_seen[kept]
         arrays["training_loss"][: len(kept)] = losses[kept]
 
@@ -191,11 +192,19 @@ class LiveStore(_Store):
 
     def _lay_out(self, template: xr.Dataset, path: str) -> None:
         _lay_out(template, path, series_chunk=self.MAX_STEPS)
-        group = zarr.open_group(path, mode="r+", use_consolidated=False)
+        group = _arrays(path)
         for name, array in template.assign(scanned=("step", [0])).variables.items():
             if "step" in array.dims:
                 group[name].resize((self.MAX_STEPS, *array.shape[1:]))
         zarr.consolidate_metadata(group.store, zarr_format=2)
+
+
+def _arrays(path: str | Path) -> Any:
+    """The group of a store's arrays, to write to; by its own types a group's member might be another group.
+
+    Through zarr itself: xarray reads the whole store's metadata anew for every write.
+    """
+    return zarr.open_group(str(path), mode="r+", use_consolidated=False)
 
 
 def _values(results: xr.Dataset) -> dict[str, np.ndarray]:
@@ -222,7 +231,7 @@ def _url_exists(url: str) -> bool:
     from fsspec.core import url_to_fs
 
     filesystem, path = url_to_fs(url)
-    return filesystem.exists(path)
+    return bool(filesystem.exists(path))
 
 
 @contextlib.contextmanager

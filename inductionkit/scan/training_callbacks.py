@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InductionKitError
 
 if TYPE_CHECKING:
+    from transformers import TrainerControl, TrainerState, TrainingArguments
+
     from .watching import TrainingWatch
 
 
@@ -16,23 +18,36 @@ def trainer_callback(watch: TrainingWatch) -> Any:
     from transformers import TrainerCallback
 
     class WatchCallback(TrainerCallback):
-        def on_train_begin(self, args, state, control, model=None, **_):
+        def on_train_begin(
+            self, args: TrainingArguments, state: TrainerState, control: TrainerControl, model: Any = None, **_: Any
+        ) -> None:
             watch(model, state.global_step, _tokens(state))
 
-        def on_step_end(self, args, state, control, model=None, **_):
+        def on_step_end(
+            self, args: TrainingArguments, state: TrainerState, control: TrainerControl, model: Any = None, **_: Any
+        ) -> None:
             watch(model, state.global_step, _tokens(state))
 
-        def on_log(self, args, state, control, logs=None, **_):
-            if "loss" in (logs or {}):
+        def on_log(
+            self,
+            args: TrainingArguments,
+            state: TrainerState,
+            control: TrainerControl,
+            logs: Mapping[str, float] | None = None,
+            **_: Any,
+        ) -> None:
+            if logs and "loss" in logs:
                 watch.log(state.global_step, logs["loss"], _tokens(state))
 
-        def on_train_end(self, args, state, control, model=None, **_):
+        def on_train_end(
+            self, args: TrainingArguments, state: TrainerState, control: TrainerControl, model: Any = None, **_: Any
+        ) -> None:
             watch(model, state.global_step, _tokens(state), due=True)
 
     return WatchCallback()
 
 
-def _tokens(state: Any) -> int | None:
+def _tokens(state: TrainerState) -> int | None:
     """Tokens that the Trainer counted; it counts none unless `include_num_input_tokens_seen` is set."""
     return state.num_input_tokens_seen or (0 if state.global_step == 0 else None)
 
@@ -48,16 +63,16 @@ def lightning_callback(watch: TrainingWatch, model: Callable[[Any], Any]) -> Any
             raise InductionKitError("a Lightning callback needs Lightning: pip install lightning") from None
 
     class WatchCallback(Callback):
-        def on_train_start(self, trainer, pl_module):
+        def on_train_start(self, trainer: Any, pl_module: Any) -> None:
             watch(model(pl_module), trainer.global_step)
 
-        def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
             loss = outputs["loss"] if isinstance(outputs, dict) else outputs
             if loss is not None:
                 watch.log(trainer.global_step, float(loss))
             watch(model(pl_module), trainer.global_step)
 
-        def on_train_end(self, trainer, pl_module):
+        def on_train_end(self, trainer: Any, pl_module: Any) -> None:
             watch(model(pl_module), trainer.global_step, due=True)
 
     return WatchCallback()

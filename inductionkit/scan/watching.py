@@ -38,7 +38,8 @@ class TrainingWatch:
     Call it in the training loop, `watch(model, step, tokens_seen, loss)`: it returns at once when `step`
     is not due. The model is a TransformerLens model (measured in place), a Hugging Face model or one of
     `inductionkit.train` (its weights are copied into a model that stands beside it); its mode,
-    gradients, weights and the random numbers of its training stay as they were.
+    gradients, weights and the random numbers of its training stay as they were. A history that cannot be
+    written does not end the training: it warns, and tries again when next due.
 
     Parameters
     ----------
@@ -55,9 +56,13 @@ class TrainingWatch:
         Tokens that one optimiser step sees, for trainers that do not tell.
     texts, prompts, scores
         As in `scan_run`.
+    name
+        What the history calls the model; by default what the model calls itself.
 
-    Raises HistoryError if the store holds a history with other settings. A history that cannot be
-    written does not end the training: it warns, and tries again when next due.
+    Raises
+    ------
+    HistoryError
+        If the store holds a history with other settings.
     """
 
     def __init__(
@@ -101,13 +106,13 @@ class TrainingWatch:
             return False
         with torch.random.fork_rng(devices=[]):  # random numbers of the training go on as if nobody had watched
             lens = self._lens(model)
-            self._begin(lens)
+            store = self._begin(lens)
             result = self._measurement.measure(lens).assign_coords(
                 step=step, tokens_seen=self._tokens(step, tokens_seen)
             )
         try:
-            self._store.append(step, result)
-            self._store.write_log(*np.array(self._logged, dtype=float).reshape(-1, 2).T)
+            store.append(step, result)
+            store.write_log(*np.array(self._logged, dtype=float).reshape(-1, 2).T)
         except HistoryError as error:
             warnings.warn(f"step {step} was measured but not kept: {error}", RuntimeWarning, stacklevel=2)
             return False
@@ -117,7 +122,10 @@ class TrainingWatch:
         return True
 
     def log(self, step: int, loss: float, tokens_seen: int | None = None) -> None:
-        """Take note of a training loss (nats); it is kept with the next measurement."""
+        """Take note of a training `loss` (nats) at a `step`; it is kept with the next measurement.
+
+        `tokens_seen` is as in a call.
+        """
         self._logged.append((self._tokens(step, tokens_seen), float(loss)))
 
     def is_due(self, step: int) -> bool:
@@ -173,16 +181,17 @@ class TrainingWatch:
             self._copy = _Copy(model)
         return self._copy.of(model)
 
-    def _begin(self, lens: Lens) -> None:
+    def _begin(self, lens: Lens) -> LiveStore:
         """Fix what is measured, and open the store, when the first model has been seen."""
         if self._store is not None:
-            return
+            return self._store
         self._measurement = measurement(lens, self._asked, self._evaluation, self._n_evaluation, self._texts)
         shape = {"n_layers": lens.n_layers, "n_heads": lens.n_heads}
         values, coords = self._measurement.template(1, N_LOGGED, shape, self._tokenizer_json)
         settings = {**self._measurement.about(), "model": self._name or lens.name}
         self._store = LiveStore(self._path, labelled(values, coords, {}), settings)
         weakref.finalize(self, self._store.close)
+        return self._store
 
 
 class _Copy:
@@ -190,9 +199,12 @@ class _Copy:
 
     def __init__(self, model: Any):
         config = getattr(model, "config", None)
-        own = isinstance(config, ModelConfig)
-        self._load = load_weights if own else swap_weights
-        self._lens = Lens(build_model(dataclasses.asdict(config)) if own else standing_copy(model))
+        self._load: Callable[[Any, Mapping[str, torch.Tensor]], None]
+        if isinstance(config, ModelConfig):
+            self._load, standing = load_weights, build_model(dataclasses.asdict(config))
+        else:
+            self._load, standing = swap_weights, standing_copy(model)
+        self._lens = Lens(standing)
 
     def of(self, model: Any) -> Lens:
         self._load(self._lens.model, model.state_dict())

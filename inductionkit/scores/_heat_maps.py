@@ -68,7 +68,7 @@ def _description(maps: ScoreMaps, score: ScoreMap) -> str:
     """What a reader who does not see the map is told."""
     if not score.known.size:
         return f"{_title(score)} by layer and head: {score.span}"
-    layer, head = np.unravel_index(np.nanargmax(score.values), score.values.shape)
+    layer, head = map(int, np.unravel_index(np.nanargmax(score.values), score.values.shape))
     return f"{_title(score)} by layer and head: {score.span}, highest in head {maps.head_name(layer, head)}"
 
 
@@ -78,7 +78,7 @@ def _cells(maps: ScoreMaps, score: ScoreMap, named: bool) -> str:
     if named:
         return "".join(
             f'<path class="{level}" d="M{head} {layer}h1">'
-            f"<title>{escape(maps.head_name(layer, head))}: {score.text(score.values[layer, head])}</title></path>"
+            f"<title>{escape(maps.head_name(layer, head))}: {score.text(score.values.item(layer, head))}</title></path>"
             for (layer, head), level in classes.items()
         )
     together: dict[str, list[str]] = defaultdict(list)

@@ -34,12 +34,13 @@ class ScoreMap:
 
     @cached_property
     def known(self) -> Float[np.ndarray, " known"]:
-        return self.values[np.isfinite(self.values)]
+        known: np.ndarray = self.values[np.isfinite(self.values)]
+        return known
 
     @cached_property
     def signed(self) -> bool:
         """Whether the scale goes below zero: by the score's range, else by its values and nulls."""
-        return min([RANGES.get(self.name, (0, 0))[0], *self.known, *self.nulls]) < 0
+        return bool(min([RANGES.get(self.name, (0, 0))[0], *self.known, *self.nulls]) < 0)
 
     @cached_property
     def limit(self) -> float:
@@ -56,7 +57,8 @@ class ScoreMap:
         """The heads above every null value or, for a signed score, below every one."""
         if not self.nulls.size:
             return np.zeros(self.values.shape, bool)
-        return (self.values > self.nulls.max()) | (self.signed & (self.values < self.nulls.min()))
+        beyond: np.ndarray = (self.values > self.nulls.max()) | (self.signed & (self.values < self.nulls.min()))
+        return beyond
 
     def text(self, value: float) -> str:
         """`value` with as many decimals as three digits of the scale's end need."""

@@ -21,15 +21,16 @@ PerPair = Float[Tensor, "head earlier"]
 def ov_copying(value: Reading, output: Writing, gram: Float[Tensor, "d_model d_model"]) -> PerHead:
     """Whether the OV circuit raises the token it reads: `sum(lambda) / sum(|lambda|)`, -1 to 1 (E21).
 
-    `lambda` are the eigenvalues of `W_E W_V W_O W_U`; those that are not zero are the eigenvalues of
-    the `d_head x d_head` matrix `W_O gram W_V` with `gram = W_U W_E`. 1: every eigenvalue is positive,
-    the circuit copies; -1: it suppresses; 0: neither prevails. NaN for a circuit that writes nothing.
-    A high value shows neither that single tokens are told apart (see `copying`) nor what the head
-    attends to.
+    `value` is `W_V` and `output` is `W_O` of each head. `lambda` are the eigenvalues of `W_E W_V W_O W_U`; those that
+    are not zero are the eigenvalues of the `d_head x d_head` matrix `W_O gram W_V` with `gram = W_U W_E`. 1: every
+    eigenvalue is positive, the circuit copies; -1: it suppresses; 0: neither prevails. NaN for a circuit that writes
+    nothing. A high value shows neither that single tokens are told apart (see `copying`) nor what the head attends
+    to.
     """
     small = (output @ gram @ value).cpu().double()  # as small as it is, precision costs nothing
     eigenvalues = torch.linalg.eigvals(small)
-    return (small.diagonal(dim1=-2, dim2=-1).sum(-1) / eigenvalues.abs().sum(-1)).float()
+    share: Tensor = small.diagonal(dim1=-2, dim2=-1).sum(-1) / eigenvalues.abs().sum(-1)
+    return share.float()
 
 
 def write_factors(value: Reading, output: Writing) -> Writing:
@@ -40,20 +41,26 @@ def write_factors(value: Reading, output: Writing) -> Writing:
 def k_composition(query: Reading, key: Reading, earlier: Writing) -> PerPair:
     """How much keys read what earlier heads wrote: `||W_QK W_OV^T|| / (||W_QK|| ||W_OV||)`, 0 to 1 (E21).
 
-    `earlier` are the heads' `write_factors`. A matrix rotated at random gives `1 / sqrt(d_model)` in
-    the mean square, which `scan_heads` subtracts. A high value does not show that the composition
-    matters for any prompt.
+    `query` and `key` are `W_Q` and `W_K` of each head, `earlier` the `write_factors` of heads below. A matrix rotated
+    at random gives `1 / sqrt(d_model)` in the mean square, which `scan_heads` subtracts. A high value does not show
+    that the composition matters for any prompt.
     """
     return _composition(key @ _triangular(query).mT, earlier)
 
 
 def q_composition(query: Reading, key: Reading, earlier: Writing) -> PerPair:
-    """How much queries read what earlier heads wrote: `||W_OV W_QK|| / (||W_OV|| ||W_QK||)`, 0 to 1 (E21)."""
+    """How much queries read what earlier heads wrote: `||W_OV W_QK|| / (||W_OV|| ||W_QK||)`, 0 to 1 (E21).
+
+    `query`, `key` and `earlier` are as in `k_composition`.
+    """
     return _composition(query @ _triangular(key).mT, earlier)
 
 
 def v_composition(value: Reading, output: Writing, earlier: Writing) -> PerPair:
-    """How much values read what earlier heads wrote: `||W_OV' W_OV|| / (||W_OV'|| ||W_OV||)`, 0 to 1 (E21)."""
+    """How much values read what earlier heads wrote: `||W_OV' W_OV|| / (||W_OV'|| ||W_OV||)`, 0 to 1 (E21).
+
+    `value` and `output` are `W_V` and `W_O` of each head; `earlier`, of which W_OV' is one, is as in `k_composition`.
+    """
     return _composition(value @ _triangular(output.mT).mT, earlier)
 
 
@@ -67,10 +74,11 @@ def qk_trace(
 ) -> PerHead:
     """How much a head matches a token with what previous-token heads say stood before the key (O22, eq. 4).
 
-    Trace of `sum_e p_e W_E W_Q W_K^T (W_V W_O)_e^T W_E^T` over earlier heads `e`, `p_e` their
-    `previous_token` score; any real number, in units of attention scores summed over the vocabulary
-    (before the division by `sqrt(d_head)`). `embedding_gram` is `W_E^T W_E`. A high value does not
-    show that the head attends so: positions and other terms have their say.
+    Trace of `sum_e p_e W_E W_Q W_K^T (W_V W_O)_e^T W_E^T` over earlier heads `e`, `p_e` their `previous_token` score;
+    any real number, in units of attention scores summed over the vocabulary (before the division by `sqrt(d_head)`).
+    `query` and `key` are of the heads that are scored; `earlier_values`, `earlier_outputs` and
+    `earlier_previous_token` of those below; `embedding_gram` is `W_E^T W_E`. A high value does not show that the head
+    attends so: positions and other terms have their say.
     """
     # sum_e p_e (W_V W_O)_e, applied to the embeddings and to the keys in turn, never formed.
     read = torch.einsum("emd,mn,hnq->ehdq", earlier_values, embedding_gram, query)
@@ -80,7 +88,8 @@ def qk_trace(
 
 def _triangular(tall: Reading) -> Float[Tensor, "head d_head d_head"]:
     """`R` of `tall = Q R`; on the CPU, for not every device has a QR decomposition."""
-    return torch.linalg.qr(tall.cpu(), mode="r").R.to(tall.device)
+    triangular: Tensor = torch.linalg.qr(tall.cpu(), mode="r").R
+    return triangular.to(tall.device)
 
 
 def _composition(reading: Reading, earlier: Writing) -> PerPair:
@@ -88,4 +97,5 @@ def _composition(reading: Reading, earlier: Writing) -> PerPair:
     n_earlier, d_earlier, _ = earlier.shape
     product = earlier.flatten(0, 1) @ reading.permute(1, 0, 2).flatten(1)
     squares = product.square().view(n_earlier, d_earlier, n_heads, d_head).sum(dim=(1, 3))
-    return (squares.sqrt() / (earlier.flatten(1).norm(dim=1)[:, None] * reading.flatten(1).norm(dim=1))).T
+    strength: Tensor = squares.sqrt() / (earlier.flatten(1).norm(dim=1)[:, None] * reading.flatten(1).norm(dim=1))
+    return strength.T

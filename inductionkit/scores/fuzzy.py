@@ -7,7 +7,7 @@ answer to its last query, so that each query has an answer and none is a special
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from numbers import Integral
@@ -28,10 +28,10 @@ SKIPPED_SHARE = 0.02  # of the vocabulary at each end, its commonest and its rar
 class FuzzyPrompts:
     """Prompts that say which keys are the right place for a query to attend to, and what should come next.
 
-    `targets` marks the right keys; a query counts if and only if it has one. `answers` holds the token
-    that should come next, and is read only where a query counts. `settings` says how the prompts were
-    made and is stored with the scores. Raises ModelError if types or shapes do not fit, ids are
-    negative, a target lies after its query or no query has one.
+    `name` says of which kind they are, `tokens` what is read. `targets` marks the right keys; a query counts if and
+    only if it has one. `answers` holds the token that should come next, and is read only where a query counts.
+    `settings` says how the prompts were made and is stored with the scores. Raises ModelError if types or shapes do
+    not fit, ids are negative, a target lies after its query or no query has one.
     """
 
     name: str
@@ -56,7 +56,7 @@ class FuzzyPrompts:
 
     @property
     def queries(self) -> Bool[Tensor, "sequence query"]:
-        """The queries that count: those with a target."""
+        """The queries that count, those with a target."""
         return self.targets.any(-1)
 
     @property
@@ -69,14 +69,18 @@ class FuzzyPrompts:
 def fuzzy_prompts(kind: str, d_vocab: int, bos: int | None, n_sequences: int = 10, seed: int = 0) -> FuzzyPrompts:
     """Prompts of a kind, "template", "token_classes" or "translation", with classes or a mapping drawn at random.
 
-    A null, as no model can know what was drawn; the functions named after the kinds take classes or a
-    mapping that mean something. `bos` is the token that prompts start with, or None. Raises ModelError
-    for another kind or if the vocabulary is too small.
+    A null, as no model can know what was drawn; the functions named after the kinds take classes or a mapping that
+    mean something. `d_vocab` is the size of the vocabulary, `bos` the token that prompts start with, or None;
+    `n_sequences` prompts are drawn with `seed`. Raises ModelError for another kind or if the vocabulary is too small.
 
     >>> fuzzy_prompts("translation", d_vocab=1000, bos=0).tokens.shape  # BOS, 25 words, separator, 24 words
     torch.Size([10, 51])
     """
-    builders = {"template": template_prompts, "token_classes": token_class_prompts, "translation": translation_prompts}
+    builders: dict[str, Callable[..., FuzzyPrompts]] = {
+        "template": template_prompts,
+        "token_classes": token_class_prompts,
+        "translation": translation_prompts,
+    }
     if kind not in builders:
         raise ModelError(f"kind={kind!r}: there are {', '.join(builders)}")
     return builders[kind](d_vocab, bos, n_sequences=n_sequences, seed=seed)
@@ -100,8 +104,9 @@ def token_class_prompts(
     targets are those of `prefix_matching`; in classes of `n_repeats` or more no token comes twice, and a
     head that matches tokens literally finds nothing.
 
-    Without `classes`, `n_distinct` classes of `n_repeats` tokens are drawn at random. Raises ModelError
-    if classes share a token, hold the BOS token, leave the vocabulary or are too few.
+    Without `classes`, `n_distinct` classes of `n_repeats` tokens are drawn at random. `d_vocab`, `bos`, `n_sequences`
+    and `seed` are as in `fuzzy_prompts`. Raises ModelError if classes share a token, hold the BOS token, leave the
+    vocabulary or are too few.
     """
     _check_sizes(n_repeats=(n_repeats, 2), n_distinct=(n_distinct, 1), n_sequences=(n_sequences, 1))
     settings = {"null": int(classes is None), "n_distinct": n_distinct, "n_repeats": n_repeats, "seed": seed}
@@ -140,10 +145,10 @@ def template_prompts(
     lines; the answer is this line's label. A head that matches the mark literally attends to the labels
     of all earlier lines alike and scores about 1/4, not 0.
 
-    `classes` are four lists of token ids; without, four of `2 * n_repeats` tokens are drawn at random.
-    `signs` are six token ids: mark, end, and the labels of the class pairs (0, 2), (0, 3), (1, 2),
-    (1, 3); without, they are drawn at random. Raises ModelError if there are not four classes and six
-    signs, all of them different tokens of the vocabulary other than BOS.
+    `classes` are four lists of token ids; without, four of `2 * n_repeats` tokens are drawn at random. `signs` are
+    six token ids: mark, end, and the labels of the class pairs (0, 2), (0, 3), (1, 2), (1, 3); without, they are
+    drawn at random. `d_vocab`, `bos`, `n_sequences` and `seed` are as in `fuzzy_prompts`. Raises ModelError if there
+    are not four classes and six signs, all of them different tokens of the vocabulary other than BOS.
     """
     _check_sizes(n_repeats=(n_repeats, 2), n_sequences=(n_sequences, 1))
     settings = {"null": int(classes is None), "n_repeats": n_repeats, "seed": seed}
@@ -190,9 +195,10 @@ def translation_prompts(
     a mapping of each token to itself and the same order this is literal induction, and the targets are
     those of `prefix_matching`. Nothing in the prompt tells another order: a head can only know it.
 
-    Without `mapping`, `2 * n_words` tokens are paired at random; without `separator`, one of the other
-    tokens is drawn. Raises ModelError if two words have one translation, tokens leave the vocabulary or
-    are BOS, words are too few or `order` is no permutation of `0 … n_words - 1`.
+    Without `mapping`, `2 * n_words` tokens are paired at random; without `separator`, one of the other tokens is
+    drawn. `d_vocab`, `bos`, `n_sequences` and `seed` are as in `fuzzy_prompts`. Raises ModelError if two words have
+    one translation, tokens leave the vocabulary or are BOS, words are too few or `order` is no permutation of `0 …
+    n_words - 1`.
     """
     _check_sizes(n_words=(n_words, 2), n_sequences=(n_sequences, 1))
     order = list(range(n_words)) if order is None else list(order)

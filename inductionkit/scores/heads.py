@@ -20,11 +20,11 @@ def induction_heads(scores: xr.Dataset, min_prefix_matching: float = 0.3, min_co
     `prefix_matching_p` and `copying_p` say how surprising the two are: the share of null heads that
     score as high or higher, the head itself counted among them, so at least `1 / (1 + n)`.
 
-    The thresholds are choices, not definitions: scores form a continuum, and a head may induce on
-    random tokens and do something else on text. On 25 tokens a head that prefers none of them has a
-    copying score of 4/26 - 1 = -0.85; at -0.5 the attended token is raised four times as much as each
-    other one, at 0 twelve times. How far up a head can come is bounded by its width: an OV circuit of
-    rank `d_head` cannot tell all tokens apart.
+    `min_prefix_matching` (0 to 1) and `min_copying` (-1 to 1) are choices, not definitions: scores form a continuum,
+    and a head may induce on random tokens and do something else on text. On 25 tokens a head that prefers none of
+    them has a copying score of 4/26 - 1 = -0.85; at -0.5 the attended token is raised four times as much as each
+    other one, at 0 twelve times. How far up a head can come is bounded by its width: an OV circuit of rank `d_head`
+    cannot tell all tokens apart.
 
     Raises HistoryError if `scores` has a step dimension or lacks prefix_matching or copying.
     """
@@ -37,8 +37,8 @@ def induction_heads(scores: xr.Dataset, min_prefix_matching: float = 0.3, min_co
             f"choose one step of a history, such as history.isel(step=-1)"
         )
     names = [name for name in HEAD_SCORES if name in scores]
-    table = xr.Dataset({name: scores[name].variable for name in names}, scores[["layer", "head"]].coords)
-    table = table.reset_coords(drop=True).to_dataframe()[names]
+    chosen = xr.Dataset({name: scores[name].variable for name in names}, scores[["layer", "head"]].coords)
+    table = chosen.reset_coords(drop=True).to_dataframe()[names]
     for name in BOTH:
         if f"{name}_null" in scores:
             table[f"{name}_p"] = surprise(table[name].to_numpy(), scores[f"{name}_null"].values)

@@ -18,10 +18,13 @@ def icl_settings(n_ctx: int) -> dict[str, int]:
 def icl_score(loss_by_position: np.ndarray, icl_early: int, icl_late: int, icl_half_width: int) -> np.ndarray:
     """Loss late in the context minus loss early in it, in nats; negative is better (O22).
 
-    `loss_by_position` has the index of the predicted token, from 1 on, as its last axis.
+    `loss_by_position` has the index of the predicted token, from 1 on, as its last axis. Late is the mean over the
+    indices within `icl_half_width` of `icl_late`, early that around `icl_early`.
     """
 
     def around(index: int) -> np.ndarray:
-        return loss_by_position[..., index - 1 - icl_half_width : index + icl_half_width].mean(-1)
+        loss: np.ndarray = loss_by_position[..., index - 1 - icl_half_width : index + icl_half_width].mean(-1)
+        return loss
 
-    return around(icl_late) - around(icl_early)
+    score: np.ndarray = around(icl_late) - around(icl_early)
+    return score

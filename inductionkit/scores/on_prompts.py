@@ -52,21 +52,24 @@ def attention_to(
 def prefix_matching(pattern: Pattern, tokens: Int[Tensor, "sequence query"]) -> PerHead:
     """Attention to what followed earlier copies of the current token, 0 to 1 (O22, "Data collection").
 
-    For each query `i` whose token occurred before, the attention summed over the keys `j <= i` with
-    `t_(j-1) = t_i` and `j - 1 < i`; averaged over those queries. A perfect induction head scores 1;
-    attention to the BOS token counts as a miss. A high value does not show that the head copies what
-    it attends to: see `copying`.
+    `pattern` is the attention of a layer's heads on `tokens`. For each query `i` whose token occurred before, the
+    attention summed over the keys `j <= i` with `t_(j-1) = t_i` and `j - 1 < i`; averaged over those queries. A
+    perfect induction head scores 1; attention to the BOS token counts as a miss. A high value does not show that the
+    head copies what it attends to: see `copying`.
     """
     return attention_to(followers(tokens)[None])(pattern)[0].value
 
 
 def duplicate_token(pattern: Pattern, tokens: Int[Tensor, "sequence query"]) -> PerHead:
-    """Attention to earlier copies of the current token, summed over them, 0 to 1; mean over repeated tokens."""
+    """Attention to earlier copies of the current token, summed over them, 0 to 1; mean over repeated tokens.
+
+    `pattern` and `tokens` are as in `prefix_matching`.
+    """
     return attention_to(earlier_copies(tokens)[None])(pattern)[0].value
 
 
 def previous_token(pattern: Pattern) -> PerHead:
-    """Mean attention from each position to the one before, 0 to 1."""
+    """Mean attention from each position to the one before, 0 to 1; `pattern` is that of a layer's heads."""
     return attention_to_previous(pattern).value
 
 
@@ -95,12 +98,12 @@ def copying(
 ) -> PerHead:
     """Share of a head's logit rise that falls on the tokens it attends to, -1 to 1 (O22, rescaled).
 
-    `lift[j, t]` is what source `j` alone would add to the logit of the sample's `t`-th token along
-    the direct path, less the mean over the vocabulary; source and target run over the same sample of
-    distinct tokens. With `r = relu(lift)`, `a = sum_ij A[i,j] r[j,j]` and `s = sum_ijt A[i,j] r[j,t]`:
-    `4 a / (a + s) - 1`. A head that raises only what it attends to scores 1, one that raises only
-    others -1, and one that raises nothing is undefined (NaN). A high value does not show that the
-    head attends anywhere useful: see `prefix_matching`.
+    `pattern` is the heads' attention within a sample. `lift[j, t]` is what source `j` alone would add to the logit of
+    the sample's `t`-th token along the direct path, less the mean over the vocabulary; source and target run over the
+    same sample of distinct tokens. With `r = relu(lift)`, `a = sum_ij A[i,j] r[j,j]` and `s = sum_ijt A[i,j] r[j,t]`:
+    `4 a / (a + s) - 1`. A head that raises only what it attends to scores 1, one that raises only others -1, and one
+    that raises nothing is undefined (NaN). A high value does not show that the head attends anywhere useful: see
+    `prefix_matching`.
     """
     return copying_of(raised_on_attended(pattern, lift))
 
@@ -127,7 +130,7 @@ def logit_lift(
     """OV logit lift on attended tokens, in nats; 0 is no lift (O22).
 
     Mean over queries of `sum_j A[i,j] lift[j,j]`, the attention renormalised over the sample's
-    sources (`lift` as in `copying`).
+    sources (`pattern` and `lift` as in `copying`).
     """
     return summed_lift(pattern, lift).value
 

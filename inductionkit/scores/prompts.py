@@ -22,7 +22,7 @@ class PromptSettings:
     `n_sequences` prompts, each a BOS token (where the model has one) and `n_distinct` random tokens
     repeated `n_repeats` times. `skip_common` and `skip_rare` are shares of the vocabulary left out at
     its two ends: ids of a trained BPE vocabulary are in order of merging, so low ids are the commonest
-    tokens and high ids the rarest.
+    tokens and high ids the rarest. `seed` sets which tokens are drawn.
     """
 
     n_sequences: int = 10

@@ -11,14 +11,16 @@ So the loss of n features is a sum of 3^n terms, without any integral left to do
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple, TypeVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from ..errors import ModelError
+
+Number = TypeVar("Number", float, Tensor)
 
 MAX_FEATURES = 8
 # Below this coefficient the divided differences above lose digits; there two Gauss nodes replace them, which
@@ -36,7 +38,8 @@ def expected_loss(
 ) -> Float[Tensor, "*case"]:
     """The exact mean of `sum_i I_i (x_i - ReLU(W^T W x + b)_i)^2` over independent features; 0 or more.
 
-    Formula: the module's docstring; checked against numerical integration. It says how good a solution
+    Of `weight` W (…, hidden, feature), `bias` b, `density` p and `importance` I (…, feature). Formula: the module's
+    docstring; checked against numerical integration. It says how good a solution
     is, not whether training finds it. Cases broadcast and gradients flow; compute in float64, since terms
     cancel. Raises ModelError beyond 8 features, where 3^n terms become many.
 
@@ -101,7 +104,7 @@ def _derivatives(
     return value.detach(), gradient.detach(), torch.stack(rows, dim=-2)
 
 
-def not_represented_loss(density: float | Tensor) -> float | Tensor:
+def not_represented_loss(density: Number) -> Number:
     """Loss of a feature of importance 1 that has no weight: its variance `p/3 - p^2/4`, with the bias at its mean.
 
     >>> round(not_represented_loss(1.0), 4)
@@ -153,7 +156,12 @@ def _over_own_feature(terms: _Terms, c: Float[Tensor, "*case output 1"], p: Floa
     return _replace(terms, exact, at_nodes, c)
 
 
-def _replace(terms: _Terms, exact: tuple, at_nodes: tuple, c: Float[Tensor, "*case output 1"]) -> _Terms:
+def _replace(
+    terms: _Terms,
+    exact: Sequence[tuple[Tensor | float, Tensor, int]],
+    at_nodes: Sequence[tuple[Tensor | float, Tensor | float]],
+    c: Float[Tensor, "*case output 1"],
+) -> _Terms:
     """Each term becomes three, (shift, factor, rise of the power), or (shift, factor) at the nodes where c is small."""
     small = c.abs() < SMALL
     made = []

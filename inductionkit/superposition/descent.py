@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import xarray as xr
@@ -13,6 +14,9 @@ from ..progress import progress_bar
 from .dimensionality import feature_dimensionality
 from .history import SCHEMA_VERSION
 
+if TYPE_CHECKING:
+    from .train import TrainingSettings
+
 N_POINTS = (3, 6, 12, 25, 50, 100, 200, 400, 800, 1600, 3200)
 
 
@@ -22,14 +26,16 @@ def double_descent(
     n_features: int = 256,
     n_hidden: int = 2,
     density: float = 0.02,
-    training: Mapping[str, object] | None = None,
+    training: TrainingSettings | None = None,
     progress: bool = True,
 ) -> xr.Dataset:
     """Train a toy model on data sets of several sizes; losses and geometries at each size.
 
-    H23's setting, smaller: samples are scaled to unit length, full batches, AdamW with weight decay 0.01, a
-    warm-up and a cosine schedule. H23 has 10,000 features and 50,000 steps; here 256 and 3,000 at a learning rate
-    of 0.01 (`training` overrides settings of `train_toy_models`), which takes about two minutes of one core.
+    H23's setting, smaller: samples are scaled to unit length, full batches, AdamW with weight decay 0.01, a warm-up
+    and a cosine schedule. H23 has 10,000 features and 50,000 steps; here 256 and 3,000 at a learning rate of 0.01
+    (`training` overrides settings of `train_toy_models`), which takes about two minutes of one core. The models have
+    `n_features` of the given `density`, `n_hidden` dimensions, and an instance for each of `seeds`; one data set of
+    each of `n_points` is drawn by seed. `progress` shows a bar.
 
     Returns, by `n_points` and `seed`: `test_loss` (on 16,384 fresh samples) and `training_loss`; `weight` (…, hidden,
     feature), `bias`; `hidden_point` (…, hidden, point), the data points' hidden vectors; `feature_dimensionality` and
@@ -39,13 +45,13 @@ def double_descent(
     from .model import ToyModels, draw_points
     from .train import train_toy_models
 
-    sizes, seeds = np.asarray(n_points, dtype=int), np.asarray(seeds, dtype=int)
-    if not len(sizes) or not len(seeds) or sizes[0] < 1 or (np.diff(sizes) <= 0).any():
+    sizes, seed = np.asarray(n_points, dtype=int), np.asarray(seeds, dtype=int)
+    if not len(sizes) or not len(seed) or sizes[0] < 1 or (np.diff(sizes) <= 0).any():
         raise ModelError(
-            f"n_points={list(n_points)} must increase from 1 or more, and there must be a seed; seeds={seeds}"
+            f"n_points={list(n_points)} must increase from 1 or more, and there must be a seed; seeds={seed}"
         )
-    models = ToyModels(n_features, n_hidden, density=density, seed=seeds, unit_length=True)
-    settings: dict[str, object] = {
+    models = ToyModels(n_features, n_hidden, density=density, seed=seed, unit_length=True)
+    settings: TrainingSettings = {
         "n_steps": 3000,
         "learning_rate": 1e-2,
         "schedule": "cosine",
@@ -55,7 +61,7 @@ def double_descent(
     }
     ends = []
     with progress_bar(progress) as bar:
-        task = bar.add_task(f"{len(seeds)} seeds", total=len(sizes), at="")
+        task = bar.add_task(f"{len(seed)} seeds", total=len(sizes), at="")
         for size in sizes.tolist():
             bar.update(task, at=f"{size} points")
             points = draw_points(models, size)
@@ -65,7 +71,7 @@ def double_descent(
     result = xr.concat(
         ends, xr.DataArray(sizes, dims="n_points", attrs={"units": "points", "long_name": "data set size"})
     )
-    return result.assign_coords(seed=seeds).assign_attrs(
+    return result.assign_coords(seed=seed).assign_attrs(
         schema_version=SCHEMA_VERSION,
         experiment="double descent",
         reference="H23, Superposition, Memorization, and Double Descent",
@@ -88,7 +94,8 @@ def typical_dimensionality(vectors: Float[np.ndarray, "*case hidden vector"]) ->
     squared = (vectors**2).sum(axis=-2)
     total = squared.sum(axis=-1)
     weighted = (squared * feature_dimensionality(vectors)).sum(axis=-1)
-    return np.divide(weighted, total, out=np.zeros_like(total), where=total > 0)
+    mean: np.ndarray = np.divide(weighted, total, out=np.zeros_like(total), where=total > 0)
+    return mean
 
 
 def find_test_loss_peak(result: xr.Dataset) -> xr.Dataset:

@@ -7,8 +7,6 @@ comparing the exact losses of the candidate solutions and by training.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 import torch
 import xarray as xr
@@ -22,7 +20,7 @@ from .dimensionality import feature_dimensionality
 from .history import SCHEMA_VERSION
 from .model import ToyModels
 from .states import STATES
-from .train import train_toy_models
+from .train import TrainingSettings, train_toy_models
 
 MIN_SQUARED_NORM = 0.25
 MIN_OWN_DIMENSIONALITY = 0.75
@@ -30,7 +28,7 @@ MIN_LENGTH = 0.05
 
 
 def feature_states(weight: Float[np.ndarray, "*case hidden feature"], feature: int = -1) -> np.ndarray:
-    """The state of one feature, one of `STATES`, by its length and dimensionality.
+    """The state of one feature of `weight` (…, hidden, feature), one of `STATES`, by its length and dimensionality.
 
     Not represented if `|W_i|^2` is below 1/4, of an own dimension if `D_i` is at least 3/4 (half way from a
     digon's 1/2 to 1), else superposed. The last feature is meant by default.
@@ -129,14 +127,15 @@ def phase_diagram(
     sparsity: ArrayLike | None = None,
     relative_importance: ArrayLike | None = None,
     n_starts: int = 8,
-    training: Mapping[str, object] | None = None,
+    training: TrainingSettings | None = None,
     progress: bool = True,
 ) -> xr.Dataset:
     """Closed form and training side by side: the state of the extra feature in each cell.
 
-    The axes are by default 12 densities `1 - sparsity` from 1 to 0.01 and 12 importances from 0.1 to 10, evenly
-    spaced in their logarithm. In each cell `n_starts` models are trained (`training` overrides settings of
-    `train_toy_models`), and the one of the least exact loss is kept, since gradient descent gets stuck.
+    `n_hidden` is 1 for two features or 2 for three. The axes are by default 12 densities `1 - sparsity` from 1 to
+    0.01 and 12 importances from 0.1 to 10, evenly spaced in their logarithm. In each cell `n_starts` models are
+    trained (`training` overrides settings of `train_toy_models`), and the one of the least exact loss is kept, since
+    gradient descent gets stuck; `progress` shows a bar.
 
     Returns the variables of `candidate_solutions`, and `weight` (sparsity, relative_importance, hidden, feature),
     `bias`, `trained_loss` (exact, not sampled), `trained_state`, and `on_boundary`, true where a neighbouring
@@ -157,11 +156,17 @@ def phase_diagram(
         importance=importance.reshape(-1, n_features),
         seed=np.arange(density.size),
     )
-    settings = {"n_steps": 3000, "batch_size": 512, "learning_rate": 1e-2, "schedule": "cosine", **(training or {})}
+    settings: TrainingSettings = {
+        "n_steps": 3000,
+        "batch_size": 512,
+        "learning_rate": 1e-2,
+        "schedule": "cosine",
+        **(training or {}),
+    }
     history = train_toy_models(models, steps=[settings["n_steps"]], progress=progress, **settings)
     weight, bias = history["weight"].values[:, -1], history["bias"].values[:, -1]
-    loss = expected_loss(*(torch.tensor(a).double() for a in (weight, bias, models.density, models.importance)))
-    loss = loss.numpy().reshape(shape)
+    exact = expected_loss(*(torch.tensor(a).double() for a in (weight, bias, models.density, models.importance)))
+    loss = exact.numpy().reshape(shape)
     best = np.arange(loss.size).reshape(shape)[(*np.indices(shape[:2]), loss.argmin(axis=-1))]
     cell = ("sparsity", "relative_importance")
     about = {"reference": "E22", "long_name": "of the best start"}
@@ -218,4 +223,5 @@ def _on_boundary(state: np.ndarray) -> np.ndarray:
     padded = np.pad(state, 1, mode="edge")
     rows, columns = state.shape
     shifts = [(i, j) for i in range(3) for j in range(3)]
-    return np.any([padded[i : i + rows, j : j + columns] != state for i, j in shifts], axis=0)
+    differs: np.ndarray = np.any([padded[i : i + rows, j : j + columns] != state for i, j in shifts], axis=0)
+    return differs

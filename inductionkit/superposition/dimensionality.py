@@ -21,9 +21,10 @@ STICKY_LEVELS = {
 def feature_dimensionality(vectors: Float[np.ndarray, "*case hidden feature"]) -> Float[np.ndarray, "*case feature"]:
     """The fraction of a dimension that each vector gets among all of them, 0 to 1.
 
-    `D_i = |W_i|^2 / sum_j (What_i . W_j)^2` (E22). 1: orthogonal to all others; 1/2: half of an antipodal
-    pair; 0: no vector at all. The sum over features is at most the rank of W. The same value can come
-    from different geometries: 1/2 is also each vector of a square, and of two that point the same way.
+    `vectors` are columns: (…, hidden, feature). `D_i = |W_i|^2 / sum_j (What_i . W_j)^2` (E22). 1: orthogonal to all
+    others; 1/2: half of an antipodal pair; 0: no vector at all. The sum over features is at most the rank of W. The
+    same value can come from different geometries: 1/2 is also each vector of a square, and of two that point the same
+    way.
 
     >>> feature_dimensionality(np.array([[2.0, 1.0, -1.0], [0.0, 0.0, 0.0]])).round(3).tolist()
     [0.667, 0.167, 0.167]
@@ -31,16 +32,19 @@ def feature_dimensionality(vectors: Float[np.ndarray, "*case hidden feature"]) -
     # With C = W W^T the denominator is W_i . C W_i / |W_i|^2: no matrix of all pairs, of which points have many.
     squared = (vectors**2).sum(axis=-2)
     overlaps = (vectors * (vectors @ np.swapaxes(vectors, -1, -2) @ vectors)).sum(axis=-2)
-    return np.divide(squared**2, overlaps, out=np.zeros_like(overlaps), where=overlaps > 0)
+    share: np.ndarray = np.divide(squared**2, overlaps, out=np.zeros_like(overlaps), where=overlaps > 0)
+    return share
 
 
 def dimensions_per_feature(weight: Float[np.ndarray, "*case hidden feature"]) -> Float[np.ndarray, "*case"]:
     """Dimensions per represented feature, `m / |W|_F^2` (E22): about 1 dense, 1/2 where antipodal pairs rule.
 
-    `|W|_F^2` counts features only while represented ones have length 1; infinite where W is 0.
+    `weight` is W (…, hidden, feature), `m` its number of hidden dimensions. `|W|_F^2` counts features only while
+    represented ones have length 1; infinite where W is 0.
     """
     with np.errstate(divide="ignore"):
-        return weight.shape[-2] / (weight**2).sum(axis=(-2, -1))
+        dimensions: np.ndarray = weight.shape[-2] / (weight**2).sum(axis=(-2, -1))
+    return dimensions
 
 
 def measure_dimensionality(history: xr.Dataset) -> xr.Dataset:

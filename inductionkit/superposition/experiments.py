@@ -23,9 +23,9 @@ EXAMPLES = (
 
 
 def save_experiment(result: xr.Dataset, path: str | Path) -> None:
-    """Write what an experiment returned to one zipped Zarr file (`….zarr.zip`), which `open_experiment` reads back.
+    """Write what an experiment returned to a zipped Zarr file at `path` (`….zarr.zip`); `open_experiment` reads it.
 
-    That is a history of `train_toy_models` or the result of `phase_diagram`, `polygon_losses`, `train_polygons` or
+    `result` is a history of `train_toy_models` or the result of `phase_diagram`, `polygon_losses`, `train_polygons` or
     `double_descent`. Raises HistoryError for anything else.
     """
     _check(result, "the data set")
@@ -35,7 +35,7 @@ def save_experiment(result: xr.Dataset, path: str | Path) -> None:
 def open_experiment(path: str | Path) -> xr.Dataset:
     """Open what `save_experiment` wrote, in memory; its attribute `experiment` says what it is.
 
-    Raises HistoryError where there is no such file, it does not follow the schema, or it asks for pickle.
+    Raises HistoryError where there is no such file at `path`, it does not follow the schema, or it asks for pickle.
     """
     if not Path(path).exists():
         raise HistoryError(f"there is no experiment at {path}; write one with save_experiment(result, path)")

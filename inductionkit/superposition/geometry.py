@@ -27,16 +27,16 @@ MIN_GOODNESS = 0.9
 def interference_graph(
     weight: Float[np.ndarray, "hidden feature"], min_norm: float = MIN_NORM, min_cosine: float = MIN_COSINE
 ) -> Bool[np.ndarray, "feature other"]:
-    """Which pairs of represented features interfere: lengths of at least `min_norm`, |cosine| at least `min_cosine`.
+    """Which pairs of represented features interfere: lengths of at least `min_norm`, a cosine of `min_cosine` or more.
 
-    Trained weights keep cosines of a few hundredths between features of different groups; the least
-    cosine inside a polytope of E22 is 0.31, between neighbours of a pentagon (0.14 between some corners of an
-    antiprism, which others connect).
+    The sign of the cosine does not count; features are the columns of `weight`. Trained weights keep cosines of a few
+    hundredths between features of different groups; the least cosine inside a polytope of E22 is 0.31, between
+    neighbours of a pentagon (0.14 between some corners of an antiprism, which others connect).
     """
     norms = np.linalg.norm(weight, axis=0)
     represented = norms >= min_norm
     units = weight / np.where(norms > 0, norms, 1)
-    graph = (np.abs(units.T @ units) >= min_cosine) & represented & represented[:, None]
+    graph: np.ndarray = (np.abs(units.T @ units) >= min_cosine) & represented & represented[:, None]
     np.fill_diagonal(graph, False)
     return graph
 
@@ -49,11 +49,11 @@ def find_polytopes(
 ) -> pd.DataFrame:
     """The groups of features that share a subspace, with the polytope each forms; a row a group.
 
-    Columns: `features` (a tuple), `polytope` (`alone`, `digon`, `triangle`, `tetrahedron`, `pentagon`,
-    `square antiprism`, or `none` below `min_goodness`), `nearest` (the nearest polytope of as many
-    corners, `none` if there is none), `goodness` (0 to 1, see `polytope_goodness`), `n_dims` (of the subspace
-    that a tenth or more of the largest variance reaches) and `dimensionality` (mean D over the group). Features
-    shorter than `min_norm` are left out.
+    Features are the columns of `weight`; `min_norm` and `min_cosine` are those of `interference_graph`. Columns:
+    `features` (a tuple), `polytope` (`alone`, `digon`, `triangle`, `tetrahedron`, `pentagon`, `square antiprism`, or
+    `none` below `min_goodness`), `nearest` (the nearest polytope of as many corners, `none` if there is none),
+    `goodness` (0 to 1, see `polytope_goodness`), `n_dims` (of the subspace that a tenth or more of the largest
+    variance reaches) and `dimensionality` (mean D over the group). Features shorter than `min_norm` are left out.
 
     A name says what the angles and lengths are near to, not that training is done or the solution best.
 
@@ -91,16 +91,18 @@ def measure_geometry(
 
     `polytope` (instance, step, feature) is the name for the feature's group, `not represented` where it is shorter
     than `min_norm`; `group` the number of the first feature of its group and `goodness` the group's, NaN where it is
-    not represented. Raises HistoryError if the history has no `weight`.
+    not represented. `min_cosine` and `min_goodness` are as in `find_polytopes`. Raises HistoryError if the history
+    has no `weight`.
     """
     weight = validate(history)["weight"].values
     shape = (*weight.shape[:2], weight.shape[3])
     polytope = np.full(shape, "not represented", dtype=f"<U{len('square antiprism')}")
     group, goodness = np.full(shape, np.nan, dtype=np.float32), np.full(shape, np.nan, dtype=np.float32)
     for at in np.ndindex(weight.shape[:2]):
-        for row in find_polytopes(weight[at], min_norm, min_cosine, min_goodness).itertuples():
-            members = (*at, list(row.features))
-            polytope[members], group[members], goodness[members] = row.polytope, row.features[0], row.goodness
+        found = find_polytopes(weight[at], min_norm, min_cosine, min_goodness)
+        for features, name, near in zip(found["features"], found["polytope"], found["goodness"]):
+            members = (*at, list(features))
+            polytope[members], group[members], goodness[members] = name, features[0], near
     dims = ("instance", "step", "feature")
     return xr.Dataset(
         {

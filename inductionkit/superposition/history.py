@@ -6,8 +6,11 @@ numbers, so it is read without torch.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import xarray as xr
+from numpy.typing import ArrayLike
 
 from ..errors import HistoryError
 from ..history import Variable
@@ -33,7 +36,9 @@ COORDINATES = {
 }
 
 
-def labelled(values: dict[str, np.ndarray], coords: dict[str, object], attrs: dict[str, object]) -> xr.Dataset:
+def labelled(
+    values: Mapping[str, np.ndarray], coords: Mapping[str, ArrayLike], attrs: Mapping[str, object]
+) -> xr.Dataset:
     """A history from plain arrays: `values` are keyed by `VARIABLES`, `coords` by `COORDINATES`, `step` or a label.
 
     A label is any further coordinate along `instance` (a sparsity, a number of points, a branch).
@@ -52,7 +57,7 @@ def labelled(values: dict[str, np.ndarray], coords: dict[str, object], attrs: di
         "experiment": "training",
         "reference": "E22, Toy Models of Superposition",
     }
-    return validate(xr.Dataset(data, known | others, about | attrs))
+    return validate(xr.Dataset(data, known | others, {**about, **attrs}))
 
 
 def validate(history: xr.Dataset, needs: tuple[str, ...] = ("weight",)) -> xr.Dataset:
@@ -76,6 +81,6 @@ def validate(history: xr.Dataset, needs: tuple[str, ...] = ("weight",)) -> xr.Da
     return history
 
 
-def _variable(schema: Variable, array: np.ndarray) -> tuple[tuple[str, ...], np.ndarray, dict[str, str]]:
+def _variable(schema: Variable, array: ArrayLike) -> tuple[tuple[str, ...], np.ndarray, dict[str, str]]:
     about = {"units": schema.units, "long_name": schema.long_name, "reference": schema.reference}
     return schema.dims, np.asarray(array), {key: text for key, text in about.items() if text}

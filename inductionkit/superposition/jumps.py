@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 from jaxtyping import Bool, Float
+from numpy.typing import ArrayLike
 
 from ..errors import HistoryError
 from .dimensionality import STICKY_LEVELS, feature_dimensionality
@@ -23,7 +24,12 @@ N_SHUFFLES = 1000
 
 @dataclass(frozen=True)
 class JumpCriteria:
-    """Thresholds of `find_jumps`. Dimensionalities are fractions of a dimension, rates per e-fold of the steps."""
+    """Thresholds of `find_jumps`. Dimensionalities are fractions of a dimension, rates per e-fold of the steps.
+
+    `min_change`: least change of dimensionality of a jump. `min_rate`: least rate of it all along. `min_drop`: how many
+    times faster than its mean rate the loss falls in a drop. `beginning`: share of the loss's whole fall that is left
+    out. `min_share`: least share of jumps on drops. `max_p_value`: highest share of shuffles that do as well.
+    """
 
     min_change: float = 0.1
     min_rate: float = 0.15
@@ -37,10 +43,11 @@ class JumpCriteria:
 class EnergyLevelJumps:
     """The jumps that `find_jumps` saw, and whether they fall on drops of the loss; true if they do.
 
-    `jumps` has a row a jump: instance, feature, the steps it lasts from and to, dimensionality before and after, the
-    polytope whose level is nearest to the latter, and whether it overlaps a drop. `drops` has a row a drop: instance,
-    steps from and to. `start_step` and `end_step` hold the middle nine tenths of the jumps; `share_on_drops` and
-    `shuffled_share` are shares of jumps, 0 to 1.
+    `found` says the same, `reasons` why not, `criteria` by which thresholds. `jumps` has a row a jump: instance,
+    feature, the steps it lasts from and to, dimensionality before and after, the polytope whose level is nearest to
+    the latter, and whether it overlaps a drop. `drops` has a row a drop: instance, steps from and to. `start_step`
+    and `end_step` hold the middle nine tenths of the jumps; `share_on_drops` and `shuffled_share` are shares of
+    jumps, 0 to 1; `p_value` is that of rule 3.
     """
 
     found: bool
@@ -84,7 +91,8 @@ def find_jumps(
 ) -> EnergyLevelJumps:
     """Jumps of features between dimensionalities in training, and the loss drops they fall on.
 
-    Of one instance, or of all together. The rule, against the log of the step (step 0 is left out):
+    Of one `instance` of a `history` of toy models, or of all together; `criteria` hold the thresholds. The rule,
+    against the log of the step (step 0 is left out):
 
     1. A jump is a stretch of recorded steps over which a feature's dimensionality moves one way, by at least
        `min_rate` per e-fold of steps everywhere and `min_change` in all.
@@ -176,7 +184,7 @@ def _jumps(log_step: np.ndarray, dimensionality: np.ndarray, criteria: JumpCrite
 
 def _shuffled(trajectory: _Trajectory, rng: np.random.Generator) -> Bool[np.ndarray, "shuffle jump"]:
     """Whether each jump meets a drop when the blocks of overlapping jumps are moved to random times, by rule 3."""
-    start, end = trajectory.jumps["start"].values, trajectory.jumps["end"].values
+    start, end = trajectory.jumps["start"].to_numpy(), trajectory.jumps["end"].to_numpy()
     so_far = np.maximum.accumulate(end)
     block = np.concatenate([[0], np.cumsum(start[1:] > so_far[:-1])])[: len(start)].astype(int)
     first = np.array([start[block == one].min() for one in np.unique(block)])
@@ -189,7 +197,8 @@ def _shuffled(trajectory: _Trajectory, rng: np.random.Generator) -> Bool[np.ndar
 
 def _meets(stretches: np.ndarray, drops: np.ndarray) -> np.ndarray:
     """Whether each stretch overlaps any of the drops."""
-    return ((stretches[:, :1] < drops[:, 1]) & (stretches[:, 1:] > drops[:, 0])).any(axis=1)
+    meets: np.ndarray = np.any((stretches[:, :1] < drops[:, 1]) & (stretches[:, 1:] > drops[:, 0]), axis=1)
+    return meets
 
 
 def _runs(mask: np.ndarray) -> list[tuple[int, int]]:
@@ -203,5 +212,6 @@ def _nearest_level(dimensionality: float) -> str:
     return min(levels, key=lambda name: abs(levels[name] - dimensionality))
 
 
-def _steps(log_step: np.ndarray) -> np.ndarray:
-    return np.exp(np.asarray(log_step, dtype=float)).round()
+def _steps(log_step: ArrayLike) -> np.ndarray:
+    steps: np.ndarray = np.exp(np.asarray(log_step, dtype=float)).round()
+    return steps

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from numpy.typing import ArrayLike
 from torch import Tensor
 
@@ -23,18 +23,19 @@ ACTIVATIONS = ("relu", "linear")
 CORRELATIONS = ("correlated", "anticorrelated")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False)
 class ToyModels:
     """What toy models are and what data they see; `density` and `importance` broadcast to (instance, feature).
 
-    Numbers, or arrays of shape (feature,), (instance, 1) or (instance, feature). There are as many
-    instances as the longest of `density`, `importance` and `seed` has. The `seed` of an instance sets
-    its initial weights.
+    `n_features` features, of which `n_hidden` dimensions are to hold more than they can; the output passes the
+    `activation`, `relu` or `linear`. Densities and importances are numbers, or arrays of shape (feature,), (instance,
+    1) or (instance, feature). There are as many instances as the longest of `density`, `importance` and `seed` has.
+    The `seed` of an instance sets its initial weights.
 
-    `feature_sets` are features that depend on each other, equally dense within a set: `correlated`
-    sets are active together, each feature with a value of its own; of an `anticorrelated` set at
-    most one feature is active at a time (E22, "correlated features"). `unit_length` scales each sample
-    to length 1, as H23 does; a sample without an active feature stays 0.
+    `feature_sets` are features that depend on each other, equally dense within a set, as `correlation` says:
+    `correlated` sets are active together, each feature with a value of its own; of an `anticorrelated` set at most
+    one feature is active at a time (E22, "correlated features"). `unit_length` scales each sample to length 1, as H23
+    does; a sample without an active feature stays 0.
 
     Raises ModelError for values outside their range or shapes that do not fit.
 
@@ -45,35 +46,58 @@ class ToyModels:
 
     n_features: int
     n_hidden: int
-    density: ArrayLike = 0.05
-    importance: ArrayLike = 1.0
-    seed: ArrayLike = 0
-    activation: str = "relu"
-    feature_sets: tuple[tuple[int, ...], ...] = ()
-    correlation: str = "correlated"
-    unit_length: bool = False
+    density: Float[np.ndarray, "instance feature"]
+    importance: Float[np.ndarray, "instance feature"]
+    seed: Int[np.ndarray, " instance"]
+    activation: str
+    feature_sets: tuple[tuple[int, ...], ...]
+    correlation: str
+    unit_length: bool
 
-    def __post_init__(self) -> None:
-        if self.n_features < 1 or self.n_hidden < 1:
-            raise ModelError(f"n_features={self.n_features}, n_hidden={self.n_hidden}: both must be at least 1")
-        for name, allowed in (("activation", ACTIVATIONS), ("correlation", CORRELATIONS)):
-            if getattr(self, name) not in allowed:
-                raise ModelError(f"{name}={getattr(self, name)!r} must be {' or '.join(allowed)}")
-        seed = np.atleast_1d(np.asarray(self.seed, dtype=np.int64))
-        arrays = {name: np.asarray(getattr(self, name), dtype=float) for name in ("density", "importance")}
+    def __init__(
+        self,
+        n_features: int,
+        n_hidden: int,
+        density: ArrayLike = 0.05,
+        importance: ArrayLike = 1.0,
+        seed: ArrayLike = 0,
+        activation: str = "relu",
+        feature_sets: tuple[tuple[int, ...], ...] = (),
+        correlation: str = "correlated",
+        unit_length: bool = False,
+    ):
+        if n_features < 1 or n_hidden < 1:
+            raise ModelError(f"n_features={n_features}, n_hidden={n_hidden}: both must be at least 1")
+        for name, given, allowed in (
+            ("activation", activation, ACTIVATIONS),
+            ("correlation", correlation, CORRELATIONS),
+        ):
+            if given not in allowed:
+                raise ModelError(f"{name}={given!r} must be {' or '.join(allowed)}")
+        seeds = np.atleast_1d(np.asarray(seed, dtype=np.int64))
+        densities, importances = np.asarray(density, dtype=float), np.asarray(importance, dtype=float)
         try:
-            n_instances = np.broadcast_shapes(
-                *(array.shape[:-1] for array in arrays.values() if array.ndim), seed.shape
-            )[0]
-            for name, array in arrays.items():
-                object.__setattr__(self, name, np.broadcast_to(array, (n_instances, self.n_features)).copy())
-            object.__setattr__(self, "seed", np.broadcast_to(seed, (n_instances,)).copy())
+            leading = (array.shape[:-1] for array in (densities, importances) if array.ndim)
+            n_instances = np.broadcast_shapes(*leading, seeds.shape)[0]
+            fields = {
+                "n_features": n_features,
+                "n_hidden": n_hidden,
+                "density": np.broadcast_to(densities, (n_instances, n_features)).copy(),
+                "importance": np.broadcast_to(importances, (n_instances, n_features)).copy(),
+                "seed": np.broadcast_to(seeds, (n_instances,)).copy(),
+                "activation": activation,
+                "feature_sets": feature_sets,
+                "correlation": correlation,
+                "unit_length": unit_length,
+            }
         except (ValueError, IndexError):
             raise ModelError(
-                f"density {arrays['density'].shape}, importance {arrays['importance'].shape} and seed {seed.shape} do "
-                f"not broadcast to (instance, {self.n_features}); give shapes (), (feature,), (instance, 1) or "
-                f"(instance, feature), and one seed or one per instance"
+                f"density {densities.shape}, importance {importances.shape} and seed {seeds.shape} do not broadcast "
+                f"to (instance, {n_features}); give shapes (), (feature,), (instance, 1) or (instance, feature), "
+                f"and one seed or one per instance"
             ) from None
+        for name, value in fields.items():
+            object.__setattr__(self, name, value)
         if not ((self.density > 0) & (self.density <= 1)).all():
             raise ModelError(
                 f"density must lie above 0 and at most 1; seen {self.density.min()} to {self.density.max()}"
@@ -84,6 +108,7 @@ class ToyModels:
 
     @property
     def n_instances(self) -> int:
+        """How many models there are side by side."""
         return len(self.seed)
 
     def _check_sets(self) -> None:
@@ -150,7 +175,7 @@ class FeatureSampler:
 
 
 def draw_points(models: ToyModels, n_points: int) -> Float[np.ndarray, "instance point feature"]:
-    """A data set of `n_points` points for each instance, drawn from its features by its `seed`."""
+    """A data set of `n_points` points for each instance of `models`, drawn from its features by its `seed`."""
     if n_points < 1:
         raise ModelError(f"n_points={n_points} must be at least 1")
     points = np.empty((models.n_instances, n_points, models.n_features), dtype=np.float32)

@@ -6,7 +6,6 @@ until leaving it out and keeping the others as two digons is cheaper: there the 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import partial
 
 import numpy as np
@@ -19,7 +18,7 @@ from ..errors import ModelError
 from .closed_form import expected_loss, minimise, not_represented_loss
 from .history import SCHEMA_VERSION
 from .model import ToyModels
-from .train import train_toy_models
+from .train import TrainingSettings, train_toy_models
 
 GEOMETRIES = ("pentagon", "digons")
 RELATIVE_DENSITY = tuple(np.geomspace(0.2, 1.0, 17).round(4).tolist())
@@ -89,15 +88,16 @@ def train_polygons(
     relative_density: ArrayLike = RELATIVE_DENSITY,
     density: float = 0.05,
     n_starts: int = 64,
-    training: Mapping[str, object] | None = None,
+    training: TrainingSettings | None = None,
     progress: bool = True,
 ) -> xr.Dataset:
     """The same two branches as training finds them: the best of many starts that end in each geometry.
 
-    A start ends in `digons` if the first feature is left out (shorter than 1/2), else in the `pentagon`.
-    `training` overrides settings of `train_toy_models`. Returns what `polygon_losses` does, a branch being NaN
-    where no start ends in it, and `n_ended` (geometry, relative_density), how many starts did. Losses are exact
-    ones of the trained weights.
+    `n_starts` models are trained at each `relative_density` to the others' `density`. A start ends in `digons` if the
+    first feature is left out (shorter than 1/2), else in the `pentagon`. `training` overrides settings of
+    `train_toy_models`. Returns what `polygon_losses` does, a branch being NaN where no start ends in it, and
+    `n_ended` (geometry, relative_density), how many starts did. Losses are exact ones of the trained weights.
+    `progress` shows a bar.
     """
     relative = np.atleast_1d(np.asarray(relative_density, dtype=float))
     models = ToyModels(
@@ -106,7 +106,13 @@ def train_polygons(
         density=np.repeat(_densities(relative, density), n_starts, axis=0),
         seed=np.arange(len(relative) * n_starts),
     )
-    settings = {"n_steps": 4000, "batch_size": 1024, "learning_rate": 5e-3, "schedule": "cosine", **(training or {})}
+    settings: TrainingSettings = {
+        "n_steps": 4000,
+        "batch_size": 1024,
+        "learning_rate": 5e-3,
+        "schedule": "cosine",
+        **(training or {}),
+    }
     history = train_toy_models(models, steps=[settings["n_steps"]], progress=progress, **settings)
     weight, bias = history["weight"].values[:, -1], history["bias"].values[:, -1]
     exact = expected_loss(*(torch.tensor(a).double() for a in (weight, bias, models.density, models.importance)))
@@ -115,7 +121,7 @@ def train_polygons(
     ended = np.stack([~is_digons, is_digons])
     losses = np.where(ended, exact.numpy().reshape(shape), np.inf)
     best = np.arange(len(relative)) * n_starts + losses.argmin(axis=-1)
-    found = ended.any(axis=-1)
+    found: np.ndarray = np.any(ended, axis=-1)
     branch = ("geometry", "relative_density")
     return xr.Dataset(
         {

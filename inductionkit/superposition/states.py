@@ -11,8 +11,8 @@ STATES = ("not represented", "superposed", "own dimension")
 def state_agreement(diagram: xr.Dataset) -> float:
     """The share of cells, 0 to 1, away from the closed-form boundaries where training ends in the best state.
 
-    Diagonal neighbours count: a cell is away from a boundary if all eight around it have its `best_state`. NaN if
-    no cell is.
+    `diagram` is what `phase_diagram` returns. Diagonal neighbours count: a cell is away from a boundary if all eight
+    around it have its `best_state`. NaN if no cell is.
     """
     agrees = diagram["best_state"].values == diagram["trained_state"].values
     away = ~diagram["on_boundary"].values

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import TypedDict
 
 import numpy as np
 import torch
@@ -25,6 +26,18 @@ from .model import Batch, FeatureSampler, ToyModels, initial_weights
 N_EVALUATION_SAMPLES = 16384
 CACHED_NUMBERS = 2**18  # activations of the instances taken at a time: 1 MiB of float32
 SCHEDULES = ("constant", "cosine")
+
+
+class TrainingSettings(TypedDict, total=False):
+    """Settings of `train_toy_models` that experiments pass on to it."""
+
+    n_steps: int
+    batch_size: int
+    learning_rate: float
+    schedule: str
+    warmup_steps: int
+    weight_decay: float
+    data_seed: int
 
 
 def log_spaced_steps(n_steps: int, n_recorded: int) -> list[int]:
@@ -52,11 +65,12 @@ def train_toy_models(
 ) -> xr.Dataset:
     """Train all instances of `models` with AdamW on `sum_i I_i (x_i - x'_i)^2`; return their history.
 
-    The defaults but `weight_decay` are those of E22's published notebook. Each step draws a fresh
-    batch, the same random numbers for all instances; with `points` it takes the instance's whole data
-    set instead. `schedule` is `constant` or `cosine`, which falls to zero at the last step; either
-    begins with a linear rise over `warmup_steps`. `steps` are the steps to record, by default 40 evenly
-    spaced in their logarithm; `labels` are coordinates along `instance` to carry in the history.
+    The defaults but `weight_decay` are those of E22's published notebook: `n_steps` steps of `batch_size` samples at
+    a peak `learning_rate`. Each step draws a fresh batch by `data_seed`, the same random numbers for all instances;
+    with `points` it takes the instance's whole data set instead. `schedule` is `constant` or `cosine`, which falls to
+    zero at the last step; either begins with a linear rise over `warmup_steps`. `steps` are the steps to record, by
+    default 40 evenly spaced in their logarithm; `labels` are coordinates along `instance` to carry in the history.
+    `progress` shows a bar.
 
     Returns a Dataset of `weight` (instance, step, hidden, feature), `bias` (instance, step, feature) and
     `loss` (instance, step), the loss on 16,384 fresh samples that are the same at each step; with `points`
@@ -102,7 +116,12 @@ def train_toy_models(
                 bar.advance(task)
     values = {name: np.stack(arrays, axis=1) for name, arrays in recorded.items()}
     values |= {} if points is None else {"point": np.asarray(points, dtype=np.float32)}
-    coords = {"step": record, "density": models.density, "importance": models.importance, "seed": models.seed}
+    coords: dict[str, ArrayLike] = {
+        "step": record,
+        "density": models.density,
+        "importance": models.importance,
+        "seed": models.seed,
+    }
     settings = {
         "activation": models.activation,
         "correlation": models.correlation if models.feature_sets else "none",
@@ -124,16 +143,14 @@ class _Trainer:
 
     def __init__(self, models: ToyModels, learning_rate: float, weight_decay: float):
         self.parameters = initial_weights(models)
-        self.parameters.grad = torch.zeros_like(self.parameters)
+        self._gradient = self.parameters.grad = torch.zeros_like(self.parameters)
         self._optimiser = torch.optim.AdamW([self.parameters], lr=learning_rate, weight_decay=weight_decay, fused=True)
         self._importance = torch.tensor(models.importance, dtype=torch.float32)[:, None]
         self._relu = models.activation == "relu"
 
     def step(self, batch: Batch, n_samples: int, learning_rate: float) -> None:
         for part in self._parts(n_samples):
-            self.parameters.grad[part] = loss_gradient(
-                self.parameters[part], batch(part), self._importance[part], self._relu
-            )
+            self._gradient[part] = loss_gradient(self.parameters[part], batch(part), self._importance[part], self._relu)
         for group in self._optimiser.param_groups:
             group["lr"] = learning_rate
         self._optimiser.step()

@@ -11,6 +11,7 @@ import platform
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -177,7 +178,9 @@ def _lr_factor(recipe: Recipe, step: int) -> float:
     return min(step / max(1, spec.warmup_steps), decay)
 
 
-def _train_step(model: Transformer, optimisers: list, rows: torch.Tensor, lr_factor: float) -> float:
+def _train_step(
+    model: Transformer, optimisers: list[torch.optim.Optimizer], rows: torch.Tensor, lr_factor: float
+) -> float:
     loss = next_token_loss(model, rows).mean()
     loss.backward()
     torch.nn.utils.clip_grad_norm_(model.parameters(), optimisers[0].param_groups[0]["max_gradient_norm"])
@@ -227,7 +230,9 @@ def _checkpoint(folder: RunFolder, recipe: Recipe, model: Transformer, rows: tor
     folder.add_checkpoint(step, tokens_seen, {name: tensor.numpy() for name, tensor in model.state_dict().items()})
 
 
-def _save_resume(folder: RunFolder, model: Transformer, optimisers: list, step: int, losses: list[float]) -> None:
+def _save_resume(
+    folder: RunFolder, model: Transformer, optimisers: list[torch.optim.Optimizer], step: int, losses: list[float]
+) -> None:
     """Save all that training goes on from; `losses` are those not logged yet."""
     state = {
         "step": step,
@@ -240,11 +245,11 @@ def _save_resume(folder: RunFolder, model: Transformer, optimisers: list, step: 
     write_atomically(folder.path / RESUME_FILE, buffer.getvalue())
 
 
-def _resume(folder: RunFolder, model: Transformer, optimisers: list) -> tuple[int, list[float]]:
+def _resume(folder: RunFolder, model: Transformer, optimisers: list[torch.optim.Optimizer]) -> tuple[int, list[float]]:
     """Bring back the state that was saved last, if there is one: its step and the losses not logged yet."""
     path = folder.path / RESUME_FILE
     checkpoints = folder.manifest["checkpoints"]
-    state = {"step": -1, "losses": []}
+    state: dict[str, Any] = {"step": -1, "losses": []}
     if path.exists():
         state = torch.load(path, weights_only=True)
         model.load_state_dict(state["model"])

@@ -20,7 +20,12 @@ from ..smeared_keys import SmearedKeys
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """Shape of a transformer. `d_mlp=None` makes it attention-only; see `SmearedKeys` for `smeared_keys`."""
+    """Shape of a transformer: `n_layers` of `n_heads` heads of width `d_head`, on a residual stream of `d_model`.
+
+    It reads `n_ctx` tokens at most, of a vocabulary of `d_vocab`; `eps` is that of its norms. `d_mlp=None` makes it
+    attention-only. With `smeared_keys` each key is mixed with the one before it, by a share that each head learns
+    (O22).
+    """
 
     n_layers: int
     d_model: int = 128
@@ -54,17 +59,19 @@ class Attention(nn.Module):
             for project in (self.q, self.k, self.v)
         )
         z = F.scaled_dot_product_attention(q, k, v, is_causal=True)
-        return self.o(z.transpose(1, 2).flatten(-2))
+        written: Tensor = self.o(z.transpose(1, 2).flatten(-2))
+        return written
 
 
 class MLP(nn.Module):
-    def __init__(self, config: ModelConfig):
+    def __init__(self, d_model: int, d_mlp: int):
         super().__init__()
-        self.add_module("in", nn.Linear(config.d_model, config.d_mlp))
-        self.out = nn.Linear(config.d_mlp, config.d_model)
+        self.add_module("in", nn.Linear(d_model, d_mlp))
+        self.out = nn.Linear(d_mlp, d_model)
 
     def forward(self, x: Float[Tensor, "batch position d_model"]) -> Float[Tensor, "batch position d_model"]:
-        return self.out(F.gelu(self.get_submodule("in")(x)))
+        written: Tensor = self.out(F.gelu(self.get_submodule("in")(x)))
+        return written
 
 
 class Block(nn.Module):
@@ -74,7 +81,7 @@ class Block(nn.Module):
         self.attn = Attention(config)
         if config.d_mlp is not None:
             self.ln2 = nn.LayerNorm(config.d_model, config.eps)
-            self.mlp = MLP(config)
+            self.mlp = MLP(config.d_model, config.d_mlp)
 
     def forward(self, x: Float[Tensor, "batch position d_model"]) -> Float[Tensor, "batch position d_model"]:
         x = x + self.attn(self.ln1(x))
@@ -82,7 +89,7 @@ class Block(nn.Module):
 
 
 class Transformer(nn.Module):
-    """Tokens (batch, position) to logits (batch, position, d_vocab)."""
+    """Tokens (batch, position) to logits (batch, position, d_vocab). `config` is its shape, `seed` sets its weights."""
 
     def __init__(self, config: ModelConfig, seed: int):
         super().__init__()
@@ -112,10 +119,12 @@ class Transformer(nn.Module):
         self.pos_embed.weight.copy_(scale * 2**0.5 * _sinusoids(self.config.n_ctx, self.config.d_model))
 
     def forward(self, tokens: Int[Tensor, "batch position"]) -> Float[Tensor, "batch position d_vocab"]:
+        """The logits of what follows each of the `tokens`."""
         x = self.embed(tokens) + self.pos_embed.weight[: tokens.shape[1]]
         for block in self.blocks:
             x = block(x)
-        return self.unembed(self.ln_final(x))
+        logits: Tensor = self.unembed(self.ln_final(x))
+        return logits
 
 
 def _sinusoids(n_ctx: int, d_model: int) -> Float[Tensor, "position d_model"]:
@@ -129,4 +138,5 @@ def next_token_loss(model: Transformer, rows: Int[Tensor, "batch position+1"]) -
     """Loss in nats of each token given those before it; entry `p` belongs to token index `p + 1`."""
     logits = model(rows[:, :-1])
     losses = F.cross_entropy(logits.flatten(0, 1), rows[:, 1:].flatten(), reduction="none")
-    return losses.unflatten(0, (rows.shape[0], -1))
+    by_row: Tensor = losses.unflatten(0, (rows.shape[0], -1))
+    return by_row

@@ -8,6 +8,7 @@ float32, all matrices of one shape at once, is twenty times cheaper there.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +20,7 @@ _A, _B, _C = 3.4445, -4.7750, 2.0315
 def orthogonalise(matrices: Tensor, n_steps: int = 5) -> Tensor:
     """Replace the singular values of each matrix of a (count, rows, columns) stack by about 1."""
     wide = matrices.mT if matrices.shape[-2] > matrices.shape[-1] else matrices
-    x = wide / wide.norm(dim=(-2, -1), keepdim=True).clamp_min(1e-7)
+    x: Tensor = wide / wide.norm(dim=(-2, -1), keepdim=True).clamp_min(1e-7)
     for _ in range(n_steps):
         gram = x @ x.mT
         x = _A * x + (_B * gram + _C * gram @ gram) @ x
@@ -33,7 +34,7 @@ class Muon(torch.optim.Optimizer):
         super().__init__(parameters, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
 
     @torch.no_grad()
-    def step(self) -> None:
+    def step(self) -> None:  # type: ignore[override]  # no closure: nothing here computes the loss anew
         for group in self.param_groups:
             by_shape: dict[torch.Size, list[nn.Parameter]] = {}
             for parameter in group["params"]:
@@ -45,8 +46,8 @@ class Muon(torch.optim.Optimizer):
                     parameter.mul_(1 - group["lr"] * group["weight_decay"]).sub_(update, alpha=scale)
 
     def _nesterov(self, parameter: nn.Parameter, momentum: float) -> Tensor:
-        state = self.state[parameter]
+        state, gradient = self.state[parameter], cast(Tensor, parameter.grad)  # None only before a backward pass
         if "momentum" not in state:
             state["momentum"] = torch.zeros_like(parameter)
-        state["momentum"].lerp_(parameter.grad, 1 - momentum)
-        return parameter.grad.lerp(state["momentum"], momentum)
+        state["momentum"].lerp_(gradient, 1 - momentum)
+        return gradient.lerp(state["momentum"], momentum)

@@ -12,20 +12,24 @@ import tomllib
 from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..errors import RecipeError
 from .model import ModelConfig
 
+if TYPE_CHECKING:
+    from importlib.resources.abc import Traversable
+
 
 @dataclass(frozen=True)
 class CorpusSpec:
     """Where the text comes from.
 
-    `python`: the standard library's source and that of `packages`; `packages`: the files of `packages` that
-    match `patterns`; `folder` and `hugging_face`: those that `path` names.
+    `python`: the standard library's source and that of `packages`; `packages`: the files of `packages` that match
+    `patterns`; `folder` and `hugging_face`: those that `path` names. `n_held_out` tokens of it are not trained on;
+    `seed` sets the order of the documents, and so which ones these are.
     """
 
     source: str = "python"
@@ -41,7 +45,8 @@ class OptimiserSpec:
     """Muon on the attention matrices (none at `muon_lr=0`), AdamW on all other parameters.
 
     The learning rates rise linearly over `warmup_steps` and fall to zero over the last `decay_fraction`
-    of the run, along a line or half a cosine (`decay`).
+    of the run, along a line or half a cosine (`decay`). `muon_momentum` is Muon's; `adamw_lr` and `adamw_betas` are
+    AdamW's; `weight_decay` is that of both. Gradients longer than `max_gradient_norm` are shortened to it.
     """
 
     muon_lr: float = 0.02
@@ -69,7 +74,10 @@ class CheckpointSpec:
     n_dense: int = 0
 
     def steps(self, n_steps: int, tokens_per_step: int) -> list[int]:
-        """Optimiser steps after which a checkpoint is saved; 0 (before training) and the last among them."""
+        """Optimiser steps after which a checkpoint is saved; 0 (before training) and the last, `n_steps`, among them.
+
+        Tokens become steps by `tokens_per_step`.
+        """
         tokens = [*np.geomspace(min(self.first, n_steps * tokens_per_step), n_steps * tokens_per_step, self.n_log)]
         tokens += [*np.linspace(*self.dense, self.n_dense)]
         steps = {min(n_steps, max(1, round(n / tokens_per_step))) for n in tokens}
@@ -78,7 +86,11 @@ class CheckpointSpec:
 
 @dataclass(frozen=True)
 class Recipe:
-    """One training run. `n_tokens` counts predicted tokens; `seed` sets weights and the order of the data."""
+    """One training run by `name`: `model`, `corpus`, `optimiser` and `checkpoints`, each as its class says.
+
+    `n_tokens` counts predicted tokens, `batch_size` the contexts of a step; `seed` sets weights and the order of the
+    data.
+    """
 
     name: str
     model: ModelConfig
@@ -91,13 +103,16 @@ class Recipe:
 
     @property
     def tokens_per_step(self) -> int:
+        """Tokens that one optimiser step sees, batch size times context."""
         return self.batch_size * self.model.n_ctx
 
     @property
     def n_steps(self) -> int:
+        """Optimiser steps of the whole run."""
         return max(1, self.n_tokens // self.tokens_per_step)
 
     def as_dict(self) -> dict[str, Any]:
+        """The recipe as nested dictionaries, as a TOML file would hold it."""
         return dataclasses.asdict(self)
 
 
@@ -107,7 +122,10 @@ def builtin_recipes() -> list[str]:
 
 
 def load_recipe(name_or_path: str | Path) -> Recipe:
-    """A recipe by the name of a built-in one or by the path of a TOML file."""
+    """One recipe: `name_or_path` is the name of a built-in one or the path of a TOML file.
+
+    Raises RecipeError if there is none, it is not valid, or it is a table of several.
+    """
     recipes = load_recipes(name_or_path)
     if len(recipes) != 1:
         names = ", ".join(recipe.name for recipe in recipes)
@@ -116,7 +134,10 @@ def load_recipe(name_or_path: str | Path) -> Recipe:
 
 
 def load_recipes(name_or_path: str | Path) -> list[Recipe]:
-    """All recipes of a table, in its order, or the only one that a plain recipe file holds."""
+    """All recipes of a table, in its order, or the only one that a plain recipe file holds.
+
+    `name_or_path` is as in `load_recipe`. Raises RecipeError if there is none, or it is not valid.
+    """
     name, table = _read(str(name_or_path))
     runs = table.pop("runs", {name: {}})
     if not isinstance(runs, dict) or not runs or not all(isinstance(run, dict) for run in runs.values()):
@@ -124,11 +145,11 @@ def load_recipes(name_or_path: str | Path) -> list[Recipe]:
     return [_build(Recipe, {**_merged(table, run), "name": run_name}, "recipe") for run_name, run in runs.items()]
 
 
-def _folder():
+def _folder() -> Traversable:
     return files("inductionkit.train") / "recipes"
 
 
-def _read(name_or_path: str) -> tuple[str, dict]:
+def _read(name_or_path: str) -> tuple[str, dict[str, Any]]:
     if name_or_path in builtin_recipes():
         name, text = name_or_path, (_folder() / f"{name_or_path}.toml").read_text(encoding="utf-8")
     elif Path(name_or_path).is_file():
@@ -148,14 +169,14 @@ def _read(name_or_path: str) -> tuple[str, dict]:
     return name, table
 
 
-def _merged(under: dict, over: dict) -> dict:
+def _merged(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     return under | {
         key: _merged(under[key], value) if isinstance(value, dict) and key in under else value
         for key, value in over.items()
     }
 
 
-def _build(cls: type, table: dict, where: str) -> Any:
+def _build(cls: type, table: dict[str, Any], where: str) -> Any:
     """A dataclass from a table of the same shape, refusing unknown keys and values of another type."""
     kinds = {f.name: f for f in dataclasses.fields(cls)}
     if unknown := sorted(set(table) - set(kinds)):

@@ -18,8 +18,8 @@ def train_table(
 ) -> list[RunFolder]:
     """Train each of `recipes` into `out/NAME`, one after the other or by an executor's workers.
 
-    Called again, finished runs are passed over and the others go on where they stopped. An error in one
-    run is raised once the others have ended. Returns the run folders, in the order of the recipes.
+    Called again, finished runs are passed over and the others go on where they stopped. An error in one run is raised
+    once the others have ended. `progress` shows a bar. Returns the run folders, in the order of the recipes.
     """
     names = [recipe.name for recipe in recipes]
     if twice := sorted({name for name in names if names.count(name) > 1}):

@@ -56,7 +56,7 @@ class AblationData:
 
     def header(self) -> dict[str, object]:
         first = self.sets_of_kind[0]
-        icl = [first.attrs.get(name) for name in ("icl_early", "icl_late")]
+        icl = [int(first.attrs[name]) for name in ("icl_early", "icl_late") if name in first.attrs]
         return {
             "model": printable(first.attrs.get("model", "")),
             "kinds": self.kinds,
@@ -65,7 +65,7 @@ class AblationData:
             "sets": self.sets,
             "elapsed": ("tokens" if self._knows_tokens else "steps") if self.steps else None,
             "metrics": self.metrics,
-            "iclPositions": None if None in icl else [int(index) for index in icl],
+            "iclPositions": icl if len(icl) == 2 else None,
             "random": None,
         }
 
@@ -104,7 +104,7 @@ def random_draws(random: xr.Dataset) -> tuple[dict[str, np.ndarray], dict[str, o
     if missing:
         raise HistoryError(f"random lacks {', '.join(missing)}; give what compare_with_random_heads returns")
     share, p = float(random["share_lost"]), float(random["p"])
-    about = {
+    about: dict[str, object] = {
         "heads": printable(random.attrs.get("heads", "the heads")),
         "kind": printable(random.attrs.get("kind", "full")),
         "among": printable(random.attrs.get("among", "")),

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import product
+from typing import Any
 
 import numpy as np
 import traitlets
@@ -25,7 +26,9 @@ class HeadChoice(PayloadWidget):
     """What the widget shows, for messages: "these scores have ..."."""
 
     # Plain TraitType, not Any: Any takes None without asking the validators below.
-    head = traitlets.TraitType(help="(layer, head) of the chosen head, None without heads").tag(sync=True)
+    head = traitlets.TraitType[Head | None, Sequence[int] | None](
+        help="(layer, head) of the chosen head, None without heads"
+    ).tag(sync=True)
 
     @traitlets.validate("head")
     def _check_head(self, proposal: traitlets.Bunch) -> Head | None:
@@ -48,7 +51,9 @@ class HeadChoice(PayloadWidget):
 class HeadsChoice(HeadChoice):
     """A widget with a set of heads too, each once, in the order given."""
 
-    heads = traitlets.TraitType(help="the highlighted or marked heads, each (layer, head)").tag(sync=True)
+    heads = traitlets.TraitType[tuple[Head, ...], Iterable[Sequence[int]]](
+        help="the highlighted or marked heads, each (layer, head)"
+    ).tag(sync=True)
 
     @traitlets.validate("heads")
     def _check_heads(self, proposal: traitlets.Bunch) -> tuple[Head, ...]:
@@ -123,7 +128,7 @@ class Choices:
         return pair
 
 
-def pair_of(value: object) -> Head | None:
+def pair_of(value: Any) -> Head | None:
     """A (layer, head) out of two whole numbers, None if the value is anything else."""
     try:
         layer, head = (int(number) for number in value if int(number) == number)

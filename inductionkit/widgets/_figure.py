@@ -45,7 +45,7 @@ def draw_views(
     if len(scores) > 1:
         draw["scatter"] = (
             f"heads at step {step:,}",
-            lambda ax: plots.plot_head_scores(history, step, *scores[:2], ax=ax),
+            lambda ax: plots.plot_head_scores(history, step, scores[0], scores[1], ax=ax),
         )
     if "pattern" in history and head is not None:
         draw["pattern"] = f"attention of {head[0]}.{head[1]}", lambda ax: _pattern(history, step, head, text, ax)
@@ -53,6 +53,7 @@ def draw_views(
         draw["text"] = "loss of each token", lambda ax: _text_loss(history, step, phase, text, ax)
     shown = [view for view in views if view in draw]
     n_rows = -(-len(shown) // N_COLUMNS) or 1
+    figure: Figure
     figure, axes = plots.load_pyplot().subplots(
         n_rows, min(N_COLUMNS, len(shown)) or 1, figsize=(10, 3.1 * n_rows), layout="constrained", squeeze=False
     )
@@ -81,7 +82,8 @@ def _pattern(history: xr.Dataset, step: int, head: tuple[int, int], text: str | 
 def _text_loss(history: xr.Dataset, step: int, phase: PhaseChange | None, text: str | None, ax: Axes) -> None:
     """The change of each token's loss since the last checkpoint before the window, or else the first."""
     seen = history["tokens_seen"].values if "tokens_seen" in history.coords else np.empty(0)
-    before = int((seen <= phase.start_tokens).sum()) - 1 if phase and seen.size else 0
+    window = phase.window_tokens if phase else None
+    before = int((seen <= window[0]).sum()) - 1 if window and seen.size else 0
     reference = int(history["step"].values[max(before, 0)])
     change = token_loss_change(history, _index(history, text), reference, step)["change"].values
     ax.bar(np.arange(len(change)), change, width=0.85, color=np.where(change < 0, plots.COLOURS[0], plots.COLOURS[1]))

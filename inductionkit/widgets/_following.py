@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import threading
 import weakref
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
+
+import xarray as xr
 
 from ..errors import HistoryError
 from ..history import open_history
 
 if TYPE_CHECKING:
     from .phase_explorer import PhaseExplorer
+
+
+class Observable(Protocol):
+    """A source that tells of each longer history, such as a `TrainingWatch`."""
+
+    def observe(self, observer: Callable[[xr.Dataset], None]) -> None: ...
 
 
 def follow_store(explorer: PhaseExplorer, store: str | Path, seconds: float) -> None:

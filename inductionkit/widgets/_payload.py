@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from math import isqrt
+from typing import Any
 
 import numpy as np
 
@@ -16,9 +17,9 @@ ALIGNMENT = 8
 DTYPES = {"float16": "<f2", "float32": "<f4", "float64": "<f8", "uint8": "|u1"}
 
 
-def pack_arrays(arrays: Mapping[str, np.ndarray]) -> tuple[list[dict[str, object]], bytes]:
+def pack_arrays(arrays: Mapping[str, np.ndarray]) -> tuple[list[dict[str, Any]], bytes]:
     """One buffer with all `arrays`, and per array its name, dtype, shape and offset in bytes."""
-    table: list[dict[str, object]] = []
+    table: list[dict[str, Any]] = []
     buffer = bytearray()
     for name, array in arrays.items():
         if array.dtype.name not in DTYPES:
@@ -29,7 +30,7 @@ def pack_arrays(arrays: Mapping[str, np.ndarray]) -> tuple[list[dict[str, object
     return table, bytes(buffer)
 
 
-def unpack_arrays(table: Sequence[Mapping[str, object]], buffer: bytes) -> dict[str, np.ndarray]:
+def unpack_arrays(table: Sequence[Mapping[str, Any]], buffer: bytes) -> dict[str, np.ndarray]:
     """The arrays that `pack_arrays` put into `buffer`."""
     arrays = {}
     for entry in table:

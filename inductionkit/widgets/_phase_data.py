@@ -105,7 +105,8 @@ def heads_by_strength(history: xr.Dataset) -> list[int]:
         if np.isfinite(scores).any():
             strength = np.where(np.isfinite(scores), scores, -np.inf).ravel()
             break
-    return np.argsort(-strength, kind="stable").tolist()
+    order: list[int] = np.argsort(-strength, kind="stable").tolist()
+    return order
 
 
 def _checkpoints(history: xr.Dataset, views: Sequence[str]) -> dict[str, np.ndarray]:

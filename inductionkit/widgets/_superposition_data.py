@@ -28,7 +28,7 @@ def superposition_payload(history: xr.Dataset) -> tuple[dict[str, object], bytes
     history = history.assign(weight=history["weight"].where(np.isfinite(history["weight"])))
     geometry = history if {"polytope", "group", "goodness"} <= set(history.data_vars) else measure_geometry(history)
     weight = history["weight"].values.astype(np.float32)
-    arrays = {
+    arrays: dict[str, np.ndarray] = {
         "step": history["step"].values.astype(np.float64),
         "weight": weight,
         "dimensionality": feature_dimensionality(weight.astype(np.float64)).astype(np.float32),

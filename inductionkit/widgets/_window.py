@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any, Protocol, runtime_checkable
+
 import numpy as np
 import xarray as xr
 
@@ -11,11 +14,25 @@ from ..phase import PhaseChange, PhaseCriteria
 Pair = tuple[float, float]
 
 
-def window_tokens(window: object) -> Pair | None:
+@runtime_checkable
+class HasWindow(Protocol):
+    """What has a window in tokens, such as what `find_phase_change` returns."""
+
+    @property
+    def start_tokens(self) -> float | None: ...
+
+    @property
+    def end_tokens(self) -> float | None: ...
+
+
+WindowLike = HasWindow | Sequence[float] | None
+
+
+def window_tokens(window: WindowLike) -> Pair | None:
     """(start, end) of a window in tokens: None, a pair, or whatever has `start_tokens` and `end_tokens`."""
     if window is None:
         return None
-    pair = (window.start_tokens, window.end_tokens) if hasattr(window, "start_tokens") else window
+    pair: Any = (window.start_tokens, window.end_tokens) if isinstance(window, HasWindow) else window
     try:
         start, end = pair
         if start is None and end is None:
@@ -30,7 +47,7 @@ def window_tokens(window: object) -> Pair | None:
     return start, end
 
 
-def as_phase(window: object) -> PhaseChange | None:
+def as_phase(window: WindowLike) -> PhaseChange | None:
     """A window as the figures take it; a pair of tokens is a phase change of which nothing more is known."""
     if isinstance(window, PhaseChange):
         return window
@@ -40,7 +57,7 @@ def as_phase(window: object) -> PhaseChange | None:
     return PhaseChange(True, (), PhaseCriteria(), start_tokens=tokens[0], end_tokens=tokens[1])
 
 
-def window_header(history: xr.Dataset, window: object) -> dict[str, object]:
+def window_header(history: xr.Dataset, window: WindowLike) -> dict[str, object]:
     """`window` in tokens; `intervals` of its start and end; `bump`: the ends of its chord (tokens, loss), and nats."""
     tokens, phase = window_tokens(window), as_phase(window)
     header: dict[str, object] = {"window": list(tokens) if tokens else None, "intervals": None, "bump": None}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import traitlets
 import xarray as xr
@@ -40,11 +42,11 @@ class AblationView(HeadChoice):
     choices = ("head", "ablation", "step", "metric")
     _what = "these ablations have"
 
-    ablation = traitlets.TraitType(help="label of the chosen set of heads; None where heads are zeroed in turn").tag(
-        sync=True
-    )
-    step = traitlets.TraitType(help="optimiser step on show, None without steps").tag(sync=True)
-    metric = traitlets.TraitType(help="name of the change on show").tag(sync=True)
+    ablation = traitlets.TraitType[str | None, str | None](
+        help="label of the chosen set of heads; None where heads are zeroed in turn"
+    ).tag(sync=True)
+    step = traitlets.TraitType[int | None, int | None](help="optimiser step on show, None without steps").tag(sync=True)
+    metric = traitlets.TraitType[str, str](help="name of the change on show").tag(sync=True)
 
     def __init__(
         self, ablations: xr.Dataset, other: xr.Dataset | None = None, *, random: xr.Dataset | None = None
@@ -77,7 +79,12 @@ class AblationView(HeadChoice):
     @traitlets.validate("ablation", "step", "metric")
     def _check_choice(self, proposal: traitlets.Bunch) -> object:
         value, name = proposal["value"], proposal["trait"].name
-        known = {"ablation": self._sets, "step": self._steps, "metric": self._metrics}[name] or [None]
+        all_known: dict[str, Sequence[object]] = {
+            "ablation": self._sets,
+            "step": self._steps,
+            "metric": self._metrics,
+        }
+        known = all_known[name] or [None]
         if isinstance(value, bool) or value not in known:
             shown = ", ".join(map(str, known[:20])) + (" ..." if len(known) > 20 else "")
             raise HistoryError(f"{name}={value!r} is not among these ablations, which have {shown}")

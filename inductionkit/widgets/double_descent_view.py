@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import traitlets
 import xarray as xr
@@ -43,8 +45,8 @@ class DoubleDescentView(PayloadWidget):
     bundle = "double_descent"
     choices = ("n_points", "seed")
 
-    n_points = traitlets.TraitType(help="size of the data set on show").tag(sync=True)
-    seed = traitlets.TraitType(help="seed on show").tag(sync=True)
+    n_points = traitlets.TraitType[int, int](help="size of the data set on show").tag(sync=True)
+    seed = traitlets.TraitType[int, int](help="seed on show").tag(sync=True)
 
     def __init__(self, result: xr.Dataset) -> None:
         header, data = _payload(result)
@@ -70,7 +72,7 @@ class DoubleDescentView(PayloadWidget):
         return int(value)
 
 
-def _payload(result: xr.Dataset) -> tuple[dict[str, object], bytes]:
+def _payload(result: xr.Dataset) -> tuple[dict[str, Any], bytes]:
     if not isinstance(result, xr.Dataset) or result.attrs.get("experiment") != "double descent":
         seen = result.attrs.get("experiment", "none") if isinstance(result, xr.Dataset) else type(result).__name__
         raise HistoryError(f"give a result of double_descent; seen experiment {seen}")
@@ -103,4 +105,5 @@ def _on_two_axes(vectors: Float[np.ndarray, "size seed hidden vector"]) -> Float
         return vectors
     # Points that a smaller data set does not have are NaN: they have no say in the axes.
     axes = np.linalg.svd(np.nan_to_num(vectors), full_matrices=False)[0][..., :N_AXES]
-    return np.swapaxes(axes, -1, -2) @ vectors
+    on_axes: np.ndarray = np.swapaxes(axes, -1, -2) @ vectors
+    return on_axes

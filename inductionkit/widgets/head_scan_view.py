@@ -43,8 +43,12 @@ class HeadScan(HeadsChoice):
     choices = ("head", "heads", "x", "y")
     _what = "these scores have"
 
-    x = traitlets.TraitType(help="name of the score to the right, None with fewer than two scores").tag(sync=True)
-    y = traitlets.TraitType(help="name of the score upwards, None with fewer than two scores").tag(sync=True)
+    x = traitlets.TraitType[str | None, str | None](
+        help="name of the score to the right, None with fewer than two scores"
+    ).tag(sync=True)
+    y = traitlets.TraitType[str | None, str | None](
+        help="name of the score upwards, None with fewer than two scores"
+    ).tag(sync=True)
 
     def __init__(self, scores: xr.Dataset, *, min_prefix_matching: float = 0.3, min_copying: float = -0.5) -> None:
         scores = _by_head(scores)
@@ -60,8 +64,10 @@ class HeadScan(HeadsChoice):
         self._axes = [name for name, score in zip(names, maps.maps) if score.known.size]
         thresholds = dict(zip(BOTH, (float(min_prefix_matching), float(min_copying))))
         has_both = all(name in names for name in BOTH)
-        found = induction_heads(scores, min_prefix_matching, min_copying).index if has_both else []
-        meets = [(int(layer), int(head)) for layer, head in found]
+        meets: list[Head] = []
+        if has_both:
+            found = induction_heads(scores, min_prefix_matching, min_copying)
+            meets = [(int(layer), int(head)) for layer, head in found.index]
         table, data = pack_arrays(_arrays(scores, names, maps))
         header = {
             "arrays": table,
@@ -90,7 +96,8 @@ class HeadScan(HeadsChoice):
 
     @traitlets.validate("x", "y")
     def _check_axis(self, proposal: traitlets.Bunch) -> str | None:
-        value, names = proposal["value"], self._axes if len(self._axes) > 1 else [None]
+        value: str | None = proposal["value"]
+        names = self._axes if len(self._axes) > 1 else [None]
         if value not in names:
             trait = proposal["trait"].name
             raise HistoryError(

@@ -112,10 +112,9 @@ class _Side(PhaseExplorer):
 def _side(given: PhaseExplorer | xr.Dataset, which: str) -> PhaseExplorer:
     """An explorer of what is given, standing where the given one stands."""
     if isinstance(given, PhaseExplorer):
-        history, options = given._history, {"window": given._window, "control": given._control, "views": given._views}
+        explorer = _Side(given._history, window=given._window, control=given._control, views=given._views)
     else:
-        history, options = given, {}
-    explorer = _Side(history, **options)
+        explorer = _Side(given)
     if explorer._header["elapsed"] != "tokens":
         raise HistoryError(f"the {which} history has no tokens_seen, so it cannot stand on a clock in tokens")
     for name in explorer.choices if isinstance(given, PhaseExplorer) else ():

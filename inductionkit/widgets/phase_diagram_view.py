@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import traitlets
 import xarray as xr
@@ -38,7 +40,9 @@ class PhaseDiagramView(PayloadWidget):
     bundle = "phase_diagram"
     choices = ("cell",)
 
-    cell = traitlets.TraitType(help="(index of the sparsity, index of the relative importance)").tag(sync=True)
+    cell = traitlets.TraitType[tuple[int, int], Sequence[int]](
+        help="(index of the sparsity, index of the relative importance)"
+    ).tag(sync=True)
 
     def __init__(self, diagram: xr.Dataset) -> None:
         header, data = _payload(diagram)
@@ -102,7 +106,9 @@ def _check(diagram: xr.Dataset) -> None:
         needs += ["trained_loss", "weight", "on_boundary"]
     missing = [name for name in needs if name not in diagram]
     if missing:
-        raise HistoryError(f"the phase diagram lacks {', '.join(missing)}; it has {', '.join(diagram.data_vars)}")
+        raise HistoryError(
+            f"the phase diagram lacks {', '.join(missing)}; it has {', '.join(map(str, diagram.data_vars))}"
+        )
 
 
 def _state_numbers(names: np.ndarray) -> np.ndarray:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING, ClassVar, Self
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Self, TypeGuard
 
 import traitlets
 import xarray as xr
@@ -13,10 +14,10 @@ from ..errors import HistoryError
 from ..history import validate
 from ._choices import Choices, Head, HeadsChoice
 from ._films import choose_films, has_patterns, one_pattern
-from ._following import follow_store
+from ._following import Observable, follow_store
 from ._linking import link_explorers
 from ._phase_data import VIEWS, heads_by_strength, lacking_views, phase_payload
-from ._window import as_phase, window_header
+from ._window import WindowLike, as_phase, window_header
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -33,6 +34,12 @@ class PhaseExplorer(HeadsChoice):
     `pattern`, the attention of the chosen head on a text; `text`, the loss of each token of it against a reference
     checkpoint. Views whose variables the history lacks are left out. Stepping happens in the browser.
 
+    Traits, each of which can be set and observed: `step`; `head`, the (layer, head) whose pattern is shown; `heads`,
+    the highlighted ones, at first those that form in `window`; `text`.
+
+    Attention patterns beyond 8 MB stay with Python: the browser asks for them, and a saved page holds those of the
+    chosen and the strongest heads.
+
     Curves that move together do not show that one causes the other; that takes ablations.
 
     Parameters
@@ -47,18 +54,14 @@ class PhaseExplorer(HeadsChoice):
     views
         The views to show, in any order; by default all that the history has data for.
 
-    Traits, each of which can be set and observed: `step`; `head`, the (layer, head) whose pattern is shown; `heads`,
-    the highlighted ones, at first those that form in `window`; `text`.
-
-    Attention patterns beyond 8 MB stay with Python: the browser asks for them, and a saved page holds those of the
-    chosen and the strongest heads.
-
     Raises
     ------
     HistoryError
         If a history does not follow the schema, the window is none, a view is unknown or has no data, or a trait is
         set to something that the history does not have.
 
+    Examples
+    --------
     >>> from inductionkit.testing import synthetic_history
     >>> explorer = PhaseExplorer(synthetic_history(), window=(8e6, 2e7))
     >>> explorer.step, explorer.head, explorer.text
@@ -70,14 +73,16 @@ class PhaseExplorer(HeadsChoice):
     views: ClassVar[tuple[str, ...] | None] = None
     """The views that a subclass shows; None for all that there is data for."""
 
-    step = traitlets.TraitType(help="optimiser step of the current checkpoint").tag(sync=True)
-    text = traitlets.TraitType(help="name of the chosen text, None without texts; an index sets it too").tag(sync=True)
+    step = traitlets.TraitType[int, int](help="optimiser step of the current checkpoint").tag(sync=True)
+    text = traitlets.TraitType[str | None, str | int | None](
+        help="name of the chosen text, None without texts; an index sets it too"
+    ).tag(sync=True)
 
     def __init__(
         self,
         history: xr.Dataset,
         *,
-        window: object = None,
+        window: WindowLike = None,
         control: xr.Dataset | None = None,
         views: Sequence[str] | None = None,
     ) -> None:
@@ -114,10 +119,10 @@ class PhaseExplorer(HeadsChoice):
             self.set_trait("_header", header)
             self.set_trait("_data", data)
 
-    def follow(self, source: object, seconds: float = 2.0) -> Self:
+    def follow(self, source: Observable | str | Path, seconds: float = 2.0) -> Self:
         """Keep up with a history that grows: a `TrainingWatch` in this process, or the store that another fills.
 
-        A store (path or URL) is looked at every `seconds`, for as long as the explorer lives.
+        `source` is either; a store (path or URL) is looked at every `seconds`, for as long as the explorer lives.
         """
         if hasattr(source, "observe"):
             source.observe(partial(setattr, self, "history"))
@@ -135,7 +140,7 @@ class PhaseExplorer(HeadsChoice):
         return self
 
     def beside(self, other: PhaseExplorer) -> PhaseComparison:
-        """This run and another, side by side on one clock in tokens."""
+        """This run and that of the explorer `other`, side by side on one clock in tokens."""
         from .phase_comparison import PhaseComparison
 
         return PhaseComparison(self, other)
@@ -150,7 +155,7 @@ class PhaseExplorer(HeadsChoice):
         """Header and data of a history, which is then the one on show."""
         first = [] if not choices.n_heads else heads_by_strength(history)
         payload = self._payload(history, choices, first, text=0, index=len(choices.steps) - 1)
-        self._history, self._choices = history, choices
+        self._history, self._choices, self._known = history, choices, choices.pairs
         return payload
 
     def _payload(
@@ -166,7 +171,7 @@ class PhaseExplorer(HeadsChoice):
         films, choices = self._header["films"], self._choices
         if films is None or len(films["heads_texts"]) * len(films["steps"]) == self._n_patterns:
             return self._header, self._data
-        chosen = [choices.number_of(head) for head in (self.head, *self.heads)]
+        chosen = [choices.number_of(head) for head in (self.head, *self.heads) if head is not None]
         heads = list(dict.fromkeys([*chosen, *heads_by_strength(self._history)]))
         text, index = choices.texts.index(self.text), choices.steps.index(self.step)
         return self._payload(self._history, choices, heads, text, index)
@@ -208,10 +213,6 @@ class PhaseExplorer(HeadsChoice):
     def _check_step(self, proposal: traitlets.Bunch) -> int:
         return self._choices.check_step(proposal["value"])
 
-    @property
-    def _known(self) -> tuple[Head, ...]:
-        return self._choices.pairs
-
     def _check_pair(self, trait: str, value: object) -> Head:
         return self._choices.check_pair(trait, value)
 
@@ -238,7 +239,8 @@ def _checked_views(history: xr.Dataset, views: Sequence[str] | None) -> tuple[st
     return tuple(view for view in VIEWS if view in asked)
 
 
-def _within(asked: object, sizes: tuple[int, ...]) -> bool:
+def _within(asked: object, sizes: tuple[int, ...]) -> TypeGuard[list[int]]:
     """Whether a message from the browser names a place there is."""
-    whole = isinstance(asked, list) and len(asked) == len(sizes) and all(type(number) is int for number in asked)
-    return whole and all(0 <= number < size for number, size in zip(asked, sizes))
+    if not isinstance(asked, list) or len(asked) != len(sizes):
+        return False
+    return all(type(number) is int and 0 <= number < size for number, size in zip(asked, sizes))

@@ -38,9 +38,11 @@ class SuperpositionView(PayloadWidget):
     choices = ("step", "instance", "feature")
 
     # Plain TraitType, not Int: the validators below say what there is to choose from.
-    step = traitlets.TraitType(help="optimiser step on show").tag(sync=True)
-    instance = traitlets.TraitType(help="number of the instance on show").tag(sync=True)
-    feature = traitlets.TraitType(help="number of the chosen feature, None for none").tag(sync=True)
+    step = traitlets.TraitType[int, int](help="optimiser step on show").tag(sync=True)
+    instance = traitlets.TraitType[int, int](help="number of the instance on show").tag(sync=True)
+    feature = traitlets.TraitType[int | None, int | None](help="number of the chosen feature, None for none").tag(
+        sync=True
+    )
 
     def __init__(self, history: xr.Dataset) -> None:
         header, data = superposition_payload(history)

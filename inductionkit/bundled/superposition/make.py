@@ -4,6 +4,7 @@ They take about ten minutes of one core. Trajectories are those of the best of m
 """
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -59,7 +60,7 @@ def measured(history: xr.Dataset) -> xr.Dataset:
     return history.assign({**measure_dimensionality(history).data_vars, **measure_geometry(history).data_vars})
 
 
-EXPERIMENTS = {
+EXPERIMENTS: dict[str, Callable[[], xr.Dataset]] = {
     "geometry-2d": lambda: geometry(5, 2),
     "geometry-3d": lambda: geometry(8, 3),
     "energy-levels": energy_levels,

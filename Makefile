@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-compat lab notebooks docs lint browser bundle clean
+.PHONY: demo test test-compat lab notebooks docs lint browser binder bundle clean
 
 demo: .venv/installed
 	$(BIN)/inductionkit demo --out out
@@ -29,14 +29,14 @@ lab: .venv/installed
 # Run the tutorials and keep what they print; the tests compare it.
 notebooks: .venv/installed
 	$(BIN)/jupyter nbconvert --to notebook --execute --inplace --ExecutePreprocessor.store_widget_state=False \
-	  --ExecutePreprocessor.record_timing=False examples/*.ipynb
+	  --ExecutePreprocessor.record_timing=False examples/*.ipynb binder/*.ipynb
 
 # The documentation, without a warning and without a network: docs/_build/html/index.html.
 docs: .venv/installed
 	$(BIN)/python -m sphinx -W --keep-going -b html docs docs/_build/html
 
 lint: .venv/installed
-	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 
 # The browser tests need Chromium; on Debian it is one package.
 browser:
@@ -49,6 +49,10 @@ browser:
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[lab,test]"
 	touch $@
 
+# What Binder builds, without Docker: its environment, the course in it, peak memory and start-up.
+binder: .venv/installed
+	$(BIN)/python binder/run_course.py
+
 # How the bundled runs were made: train both, export a selection of checkpoints, scan all of them.
 bundle: .venv/installed
 	$(BIN)/inductionkit train two-layer --out out/two-layer
@@ -56,4 +60,4 @@ bundle: .venv/installed
 	$(BIN)/python -m inductionkit.bundled.make out inductionkit/bundled
 
 clean:
-	rm -rf .venv .venv-lens2 .venv-lens3 out inductionkit/widgets/static
+	rm -rf .venv .venv-lens2 .venv-lens3 out inductionkit/widgets/static docs/_build docs/_made docs/tutorials

@@ -1,12 +1,14 @@
 """How the documentation is built: `make docs`. What the code knows already is written from it, not by hand.
 
-Before each build the tutorials and the picture are copied from `examples/`, and two tables are made: the variables of
+Before each build the tutorials and the picture are copied from `examples/`, the gallery is written, and two tables are
+made: the variables of
 a history from its schema, the command line from its commands. What is made here stays out of git.
 """
 
 from __future__ import annotations
 
 import inspect
+import runpy
 import shutil
 from collections.abc import Iterator
 from importlib.metadata import version as version_of
@@ -58,6 +60,7 @@ html_theme = "furo"
 html_title = f"inductionkit {release}"
 html_static_path = ["_static"]
 html_css_files = ["tables.css"]
+html_extra_path = ["_made/extra"]
 html_copy_source = False
 html_show_sphinx = False
 
@@ -153,6 +156,7 @@ def setup(app: Sphinx) -> None:
     made = HERE / "_made"
     made.mkdir(exist_ok=True)
     copy_examples(HERE / "tutorials", made)
+    runpy.run_path(str(EXAMPLES / "gallery.py"))["write_gallery"](made / "extra" / "gallery")
     write_made(made / "variables.md", variables_table(), "\n")
     write_made(made / "commands.md", command_sections(command_line), "\n\n")
     app.add_role("name", NameRole())

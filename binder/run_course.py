@@ -45,6 +45,7 @@ LINKS = ("lab/tree/examples", f"voila/render/{EXPLORER}")  # the `urlpath`s of t
 MAX_MB = 1500  # mybinder.org ends a session at 2 GB
 SAMPLE_S = 0.05
 START_S = 120
+STOP_S = 10
 PYPI_NAMES = {
     "matplotlib-base": "matplotlib",
     "numpy": "numpy",
@@ -222,7 +223,10 @@ def serve(
             time.sleep(SAMPLE_S)
         yield process, url, began
     finally:
+        started = [psutil.Process(process.pid), *children(process)] if process.poll() is None else []
         process.terminate()
+        for left in psutil.wait_procs(started, timeout=STOP_S)[1]:
+            left.kill()
         process.wait()
 
 

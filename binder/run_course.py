@@ -90,11 +90,12 @@ class Environment:
         return self.prefix / "bin/python"
 
     def start(self, arguments: Sequence[object], log: Path) -> subprocess.Popen:
-        """Start a Python module of the environment, with a home in which there is nothing of this machine's user."""
+        """Start a Python module as Binder does, with a home in which there is nothing of this machine's user."""
         ours = ("CONDA_", "IPYTHON", "JUPYTER", "PYTHON", "VIRTUAL_ENV")
         kept = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
         kept |= {"HOME": str(self.home), "PATH": f"{self.prefix / 'bin'}{os.pathsep}{kept['PATH']}"}
-        command = [str(each) for each in (self.python, "-m", *arguments)]
+        begin = self.repository / "binder/start"
+        command = [str(each) for each in (begin, self.python, "-m", *arguments)]
         with log.open("wb") as file:
             return subprocess.Popen(command, cwd=self.repository, env=kept, stdout=file, stderr=subprocess.STDOUT)
 

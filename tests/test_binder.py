@@ -116,6 +116,12 @@ def test_post_build_can_be_run():
     assert "set -euo pipefail" in POST_BUILD.splitlines()
 
 
+def test_a_session_starts_with_one_thread_and_what_it_is_told_to_start():
+    program = "import os, sys; print(os.environ['OMP_NUM_THREADS'], *sys.argv[1:])"
+    command = [BINDER / "start", sys.executable, "-c", program, "a word", "b"]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "1 a word b\n"
+
+
 def test_all_of_the_lab_and_voila_are_installed(from_conda):
     installed = set(from_conda)
     for word in pip_installs():

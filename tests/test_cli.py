@@ -98,7 +98,11 @@ def test_exit_status_tells_errors_from_misuse_and_interruption(run_path, tmp_pat
     assert inductionkit("--version").stdout == f"{ik.__version__}\n"
     assert inductionkit("--help").returncode == 0
     assert inductionkit("phase").returncode == inductionkit("no-such-command").returncode == 2
-    training = subprocess.Popen([COMMAND, "train", "two-layer", "--out", str(tmp_path / "run")], stderr=subprocess.PIPE)
+    training = subprocess.Popen(
+        [COMMAND, "train", "two-layer", "--out", str(tmp_path / "run")],
+        stderr=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # shells have it ignored in the background
+    )
     log = tmp_path / "run" / "log.jsonl"
     while not log.exists() or len(log.read_text().splitlines()) < 2:  # within training, not while torch is imported
         assert training.poll() is None

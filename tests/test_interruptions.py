@@ -229,7 +229,12 @@ def test_ctrl_c_in_the_middle(run_of_40, tmp_path):
         "try: scan_run(open_run(sys.argv[1]), store=sys.argv[2], n_evaluation=4, progress=False)\n"
         "except KeyboardInterrupt: sys.exit(130)"
     )
-    process = subprocess.Popen([sys.executable, "-c", program, run_of_40, store], stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-c", program, run_of_40, store],
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # shells have it ignored in the background
+    )
     while process.poll() is None and len(list((store / "scanned").glob("[0-9]*"))) < 1:
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)

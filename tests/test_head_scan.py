@@ -209,9 +209,7 @@ def test_a_half_loaded_model_is_refused(model):
 
 def test_prompts_longer_than_the_context_are_refused_with_what_to_do():
     model = random_model(n_ctx=64)
-    with pytest.raises(
-        ModelError, match=r"101 repeated random tokens .* context of 64; .*PromptSettings\(n_distinct=12\)"
-    ):
+    with pytest.raises(ModelError, match=r"prompts of 101 tokens .* context of 64; .*PromptSettings\(n_distinct=12\)"):
         scan_heads(model, scores=["prefix_matching"])
     found = scan_heads(model, scores=["prefix_matching"], prompts=PromptSettings(n_distinct=12))
     assert np.isfinite(found["prefix_matching"]).all()

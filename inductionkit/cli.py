@@ -26,6 +26,7 @@ console = Console(highlight=False)
 
 Out = Annotated[Path, typer.Option("--out", "-o", help="Folder to write to.")]
 Histories = Annotated[list[Path], typer.Argument(help="Histories that scans stored.", show_default=False)]
+Device = Annotated[str, typer.Option(help="Where torch computes: cpu, cuda, cuda:1, mps.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the results as JSON.")]
 
 
@@ -59,6 +60,7 @@ def train(
     threads: Annotated[int, typer.Option(help="Threads for torch; part of what makes a run repeatable.")] = 1,
     workers: Annotated[int, typer.Option(min=1, help="Processes to train a table with.")] = 1,
     only: Annotated[list[str] | None, typer.Option(help="A run of the table; repeat for more. Default: all.")] = None,
+    device: Device = "cpu",
     as_json: AsJson = False,
 ) -> None:
     """Train the model of RECIPE; called again on the same folder, go on where it stopped.
@@ -72,14 +74,14 @@ def train(
     recipes = load_recipes(recipe)
     show = sys.stderr.isatty() or console.is_terminal
     if len(recipes) == 1 and not only:
-        folders = [train_run(recipes[0], out, progress=show, n_threads=threads)]
+        folders = [train_run(recipes[0], out, progress=show, n_threads=threads, device=device)]
     else:
         names = [one.name for one in recipes]
         if unknown := sorted(set(only or ()) - set(names)):
             raise RecipeError(f"{recipe} has no run {', '.join(unknown)}; it has {', '.join(names)}")
         chosen = [one for one in recipes if not only or one.name in only]
         with nullcontext() if workers == 1 else RestartingPool(workers) as executor:
-            folders = train_table(chosen, out, executor, progress=show)
+            folders = train_table(chosen, out, executor, progress=show, device=device)
     counts = {str(folder.path): len(folder.manifest["checkpoints"]) for folder in folders}
     said = "\n".join(f"{path}: {n_checkpoints} checkpoints" for path, n_checkpoints in counts.items())
     _say(said, [{"run": path, "checkpoints": n_checkpoints} for path, n_checkpoints in counts.items()], as_json)
@@ -104,6 +106,7 @@ def scan(
     dry_run: Annotated[
         bool, typer.Option(help="Only tell what would be read, and the disk and memory it takes.")
     ] = False,
+    device: Device = "cpu",
     as_json: AsJson = False,
 ) -> None:
     """Scan every checkpoint of a run and say where the phase change is."""
@@ -116,7 +119,7 @@ def scan(
         source,
         checkpoints=int(checkpoints) if checkpoints is not None and checkpoints.isdigit() else checkpoints,
         keep=int(keep) if keep is not None and keep.isdigit() else keep,
-    )
+    ).to(device)
     if dry_run:
         from .scan.plan import plan_scan
 

@@ -101,12 +101,14 @@ def test_effective_embedding_equals_a_first_block_without_attention(architecture
 @pytest.mark.parametrize("source", ["folder", "model"])
 def test_folders_and_hugging_face_models_score_like_the_bridge(architecture, source):
     before = {name: tensor.clone() for name, tensor in architecture.model.state_dict().items()}
+    architecture.model.config.architectures = None  # as in a model that was never saved
     found = scan_heads(getattr(architecture, source), TEXT, prompts=PROMPTS)
     for name in DEFAULT_SCORES:
         np.testing.assert_allclose(found[name], architecture.expected[name], **CLOSE, err_msg=name)
     after = architecture.model.state_dict()
     assert after.keys() == before.keys()
     assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
+    assert architecture.model.config.architectures is None
 
 
 def test_a_folder_needs_no_tokenizer(tmp_path):

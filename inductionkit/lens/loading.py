@@ -18,27 +18,28 @@ from ..smeared_keys import SmearedKeys
 def open_model(source: Any) -> Any:
     """A `TransformerBridge` over a folder in Hugging Face layout, or over a Hugging Face model in memory.
 
-    A model in memory is copied first. Raises ModelError if there is no model, or none that
-    TransformerLens can load.
+    A model in memory is copied first; the copy lies on the model's device. Raises ModelError if there is
+    no model, or none that TransformerLens can load.
     """
     if isinstance(source, str | Path):
         if not (Path(source) / "config.json").is_file():
             raise ModelError(f"{source} is not a folder with a Hugging Face model: it has no config.json")
-        return _boot(source)
+        return _boot(source, "cpu")
     config: Any = getattr(source, "config", None)
     if not isinstance(source, torch.nn.Module) or not hasattr(config, "architectures"):
         raise ModelError(
             f"{type(source).__name__} is not a model that can be scored; pass a TransformerBridge "
             f"(TransformerLens 4), a HookedTransformer (2, 3), a Hugging Face model or a folder with one"
         )
+    copied = copy.deepcopy(source)  # the bridge rebuilds the module it wraps
+    copied.config.architectures = [type(source).__name__]  # only saving a model sets it
     with tempfile.TemporaryDirectory() as folder:
-        config = copy.deepcopy(config)
-        config.architectures = [type(source).__name__]
-        config.save_pretrained(folder)
-        return _boot(folder, hf_model=copy.deepcopy(source))  # the bridge rebuilds the module it wraps
+        copied.config.save_pretrained(folder)
+        device = str(next(source.parameters()).device)
+        return _boot(folder, device, hf_model=copied)
 
 
-def _boot(folder: str | Path, **options: Any) -> Any:
+def _boot(folder: str | Path, device: str, **options: Any) -> Any:
     try:
         from transformer_lens.model_bridge import TransformerBridge
     except ImportError:
@@ -52,7 +53,7 @@ def _boot(folder: str | Path, **options: Any) -> Any:
     has_tokenizer = any(Path(folder).glob("token*"))
     options["tokenizer"] = AutoTokenizer.from_pretrained(folder) if has_tokenizer else _placeholder_tokenizer()
     try:
-        model = TransformerBridge.boot_transformers(str(folder), device="cpu", **options)
+        model = TransformerBridge.boot_transformers(str(folder), device=device, **options)
     except (OSError, ValueError, RuntimeError) as error:
         raise ModelError(f"TransformerLens cannot load the model in {folder}: {error}") from error
     if not has_tokenizer:
@@ -143,6 +144,11 @@ def reinitialised(model: Any, seed: int) -> Any:
             spread = parameter.float().std()
             parameter.copy_(torch.randn(parameter.shape, generator=generator).to(spread.device) * spread)
     return null
+
+
+def moved(model: Any, device: str | torch.device) -> Any:
+    """A TransformerLens model on another device, without a word on stdout."""
+    return model.to(torch.device(device), print_details=False)
 
 
 def transformer_lens_version() -> str:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import torch
 
 from ..errors import ModelError, RunError
+from ..lens.loading import moved
 from .architecture import Architecture
 
 
@@ -53,7 +56,7 @@ class Run:
     `tokens_seen` (None: unknown). `held_out()` gives tokens (example, token) that training never saw,
     `tokenizer_json()` the tokenizer in Hugging Face's JSON; None where the source has none. `fingerprints` tell
     whether two runs are of one model and data. `kept_bytes` is how much of what is downloaded stays on disk, None
-    where nothing is downloaded. A run can be sent to a worker process.
+    where nothing is downloaded. Its models stand on `device`; `to` sets it. A run can be sent to a worker process.
     """
 
     name: str
@@ -64,6 +67,7 @@ class Run:
     held_out: Callable[[], np.ndarray | None] = nothing
     tokenizer_json: Callable[[], str | None] = nothing
     kept_bytes: float | None = None
+    device: str = "cpu"
 
     @property
     def steps(self) -> list[int]:
@@ -82,9 +86,21 @@ class Run:
                 return checkpoint
         raise RunError(f"the run {self.name} has no checkpoint of step {step}; it has {self.steps}")
 
+    def to(self, device: str | torch.device) -> Run:
+        """The same run with its models on `device`, as "cuda" or "mps": whatever scans it, computes there.
+
+        Raises RunError if torch cannot use the device.
+        """
+        try:
+            torch.empty(1, device=device)
+        except (RuntimeError, AssertionError) as error:  # a torch built without CUDA asserts
+            raise RunError(f"torch cannot use the device {str(device)!r}: {error}") from None
+        return dataclasses.replace(self, device=str(device))
+
     def standing_model(self) -> Any:
         """A TransformerLens model for `Checkpoint.load_into`, one checkpoint after another; its weights are any."""
-        return self.architecture.build()
+        model = self.architecture.build()
+        return moved(model, self.device)
 
     def load_model(self, step: int | None = None) -> Any:
         """A TransformerLens model with the weights of a step (default: the last). Raises RunError or ModelError."""

@@ -22,6 +22,7 @@ from jaxtyping import Int
 from ..errors import HistoryError
 from ..history import labelled
 from ..lens import Lens, build_model, load_weights
+from ..lens.loading import moved
 from ..lens.swapping import standing_copy, swap_weights
 from ..scores.prompts import PromptSettings
 from ..train import ModelConfig
@@ -204,7 +205,7 @@ class _Copy:
             self._load, standing = load_weights, build_model(dataclasses.asdict(config))
         else:
             self._load, standing = swap_weights, standing_copy(model)
-        self._lens = Lens(standing)
+        self._lens = Lens(moved(standing, next(model.parameters()).device))
 
     def of(self, model: Any) -> Lens:
         self._load(self._lens.model, model.state_dict())

@@ -38,18 +38,24 @@ OnStep = Callable[[Transformer, int, int, float], object]
 
 
 def train(
-    recipe: Recipe, out: str | Path, progress: bool = True, n_threads: int = 1, on_step: OnStep | None = None
+    recipe: Recipe,
+    out: str | Path,
+    progress: bool = True,
+    n_threads: int = 1,
+    on_step: OnStep | None = None,
+    device: str = "cpu",
 ) -> RunFolder:
     """Train the model of `recipe` into the folder `out`; go on where an earlier call was stopped.
 
     A run continues bit for bit as if it had never stopped, given the same machine, versions and
     `n_threads`. `on_step(model, step, tokens_seen, loss)` is called after each step: a `TrainingWatch`
-    fits. `progress` shows a bar. Raises RunError if `out` holds a run of another recipe or another corpus.
+    fits. `progress` shows a bar, `device` is where torch computes, as "cuda". Raises RunError if `out` holds a run of
+    another recipe or another corpus.
     """
     n_threads_before = torch.get_num_threads()
     torch.set_num_threads(n_threads)
     try:
-        return _train(recipe, Path(out), progress, on_step)
+        return _train(recipe, Path(out), progress, on_step, device)
     finally:
         torch.set_num_threads(n_threads_before)
 
@@ -66,12 +72,12 @@ def begin(recipe: Recipe, out: str | Path) -> RunFolder:
     return folder
 
 
-def _train(recipe: Recipe, out: Path, progress: bool, on_step: OnStep | None) -> RunFolder:
+def _train(recipe: Recipe, out: Path, progress: bool, on_step: OnStep | None, device: str) -> RunFolder:
     folder, stream = _open_or_create(recipe, out)
-    model = Transformer(recipe.model, recipe.seed)
+    model = Transformer(recipe.model, recipe.seed).to(device)
     optimisers = _optimisers(model, recipe.optimiser)
     step, losses = _resume(folder, model, optimisers)
-    evaluation = _evaluation_rows(stream.held_out, recipe.model.n_ctx + 1)
+    evaluation = _evaluation_rows(stream.held_out, recipe.model.n_ctx + 1).to(device)
     to_save = set(recipe.checkpoints.steps(recipe.n_steps, recipe.tokens_per_step))
 
     if step == 0 and not folder.manifest["checkpoints"]:
@@ -82,7 +88,7 @@ def _train(recipe: Recipe, out: Path, progress: bool, on_step: OnStep | None) ->
         since, began = step, time.perf_counter()
         for rows in _batches(stream.train, recipe, step):
             step += 1
-            losses.append(_train_step(model, optimisers, rows, _lr_factor(recipe, step)))
+            losses.append(_train_step(model, optimisers, rows.to(device), _lr_factor(recipe, step)))
             if on_step is not None:
                 on_step(model, step, step * recipe.tokens_per_step, losses[-1])
             if step % N_STEPS_PER_LOG == 0 or step == recipe.n_steps:
@@ -227,7 +233,9 @@ def _checkpoint(folder: RunFolder, recipe: Recipe, model: Transformer, rows: tor
     """Log an evaluation, save the weights. What resumes is saved after: a kill between repeats this."""
     tokens_seen = step * recipe.tokens_per_step
     folder.append_log({"step": step, "tokens_seen": tokens_seen, **_evaluate(model, rows)})
-    folder.add_checkpoint(step, tokens_seen, {name: tensor.numpy() for name, tensor in model.state_dict().items()})
+    folder.add_checkpoint(
+        step, tokens_seen, {name: tensor.cpu().numpy() for name, tensor in model.state_dict().items()}
+    )
 
 
 def _save_resume(
@@ -251,7 +259,7 @@ def _resume(folder: RunFolder, model: Transformer, optimisers: list[torch.optim.
     checkpoints = folder.manifest["checkpoints"]
     state: dict[str, Any] = {"step": -1, "losses": []}
     if path.exists():
-        state = torch.load(path, weights_only=True)
+        state = torch.load(path, map_location="cpu", weights_only=True)
         model.load_state_dict(state["model"])
         for optimiser, saved in zip(optimisers, state["optimisers"], strict=True):
             optimiser.load_state_dict(saved)

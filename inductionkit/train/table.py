@@ -14,19 +14,24 @@ from .recipe import Recipe
 
 
 def train_table(
-    recipes: Sequence[Recipe], out: str | Path, executor: Executor | None = None, progress: bool = True
+    recipes: Sequence[Recipe],
+    out: str | Path,
+    executor: Executor | None = None,
+    progress: bool = True,
+    device: str = "cpu",
 ) -> list[RunFolder]:
     """Train each of `recipes` into `out/NAME`, one after the other or by an executor's workers.
 
     Called again, finished runs are passed over and the others go on where they stopped. An error in one run is raised
-    once the others have ended. `progress` shows a bar. Returns the run folders, in the order of the recipes.
+    once the others have ended. `progress` shows a bar, `device` is as in `train`. Returns the run folders, in the order
+    of the recipes.
     """
     names = [recipe.name for recipe in recipes]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise RecipeError(f"recipes of one table need names of their own; {', '.join(twice)} stands there twice")
     if executor is None:
-        return [train(recipe, Path(out) / recipe.name, progress) for recipe in recipes]
-    futures = {executor.submit(_train_run, recipe, Path(out) / recipe.name): recipe.name for recipe in recipes}
+        return [train(recipe, Path(out) / recipe.name, progress, device=device) for recipe in recipes]
+    futures = {executor.submit(_train_run, recipe, Path(out) / recipe.name, device): recipe.name for recipe in recipes}
     with progress_bar(progress) as bar:
         task = bar.add_task("runs", total=len(futures), at="")
         for future in as_completed(futures):
@@ -34,5 +39,5 @@ def train_table(
     return [RunFolder.open(future.result()) for future in futures]
 
 
-def _train_run(recipe: Recipe, out: Path) -> Path:
-    return train(recipe, out, progress=False).path
+def _train_run(recipe: Recipe, out: Path, device: str) -> Path:
+    return train(recipe, out, progress=False, device=device).path

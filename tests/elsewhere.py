@@ -6,6 +6,7 @@ with to the model's device, or its results back, fails on it as it would on a GP
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import torch
@@ -14,20 +15,9 @@ from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.backend_registration import _DummyBackendModule, _setup_privateuseone_for_python_backend
 
 NAME = "elsewhere"
-_BETWEEN_DEVICES = (torch.ops.aten._to_copy.default, torch.ops.aten.copy_.default)
+waits = 0  # how often anyone waited for what a tensor there holds: a number, or a tensor that comes here
 
-
-class _Backend(_DummyBackendModule):
-    """What torch asks of any device; random numbers are drawn on the CPU alone."""
-
-    def get_rng_state(self, device: Any) -> torch.Tensor:
-        return torch.empty(0, dtype=torch.uint8)
-
-    def set_rng_state(self, state: torch.Tensor, device: Any) -> None:
-        pass
-
-
-_setup_privateuseone_for_python_backend(NAME, _Backend())
+_aten = torch.ops.aten
 
 
 class Elsewhere(torch.Tensor):
@@ -50,52 +40,66 @@ class Elsewhere(torch.Tensor):
         return made
 
     def __reduce_ex__(self, protocol: Any) -> Any:
-        """Saved, it comes back as a tensor on the CPU, as those of any device do that is asked for nowhere else."""
+        """Saved, it comes back as a tensor on the CPU, as those of any device do where that is asked for."""
         return self.held.__reduce_ex__(protocol)
 
     @classmethod
     def __torch_dispatch__(cls, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        here = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor) and not _is_there(leaf)]
-        if function not in _BETWEEN_DEVICES and any(tensor.ndim for tensor in here):  # numbers may come from anywhere
+        global waits
+        kwargs = dict(kwargs or {})
+        copies = function is _aten.copy_.default
+        tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
+        here = [tensor for tensor in tensors if not isinstance(tensor, Elsewhere)]
+        here = [tensor for tensor in here if tensor.ndim]  # a single number may come from anywhere
+        if here and not copies and function is not _aten._to_copy.default:
             raise RuntimeError(f"{function} found tensors on two devices, {NAME} and {here[0].device}")
-        target = args[0].device if function is torch.ops.aten.copy_.default else kwargs.get("device")
-        if kwargs.get("device") is not None:
-            kwargs = kwargs | {"device": "cpu"}
+        target = args[0].device if copies else kwargs.get("device")
+        comes_here = target is not None and torch.device(target).type != NAME
+        waits += comes_here or function is _aten._local_scalar_dense.default
+        if "device" in kwargs:
+            kwargs["device"] = "cpu"
         found = function(*tree_map(_held, args), **tree_map(_held, kwargs))
-        if target is not None and torch.device(target).type != NAME:
-            return args[0] if function is torch.ops.aten.copy_.default else found
+        if comes_here:
+            return args[0] if copies else found
         there = tree_map(lambda leaf: Elsewhere(leaf) if isinstance(leaf, torch.Tensor) else leaf, found)
         return return_and_correct_aliasing(function, args, kwargs, there)
 
 
-def _is_there(leaf: Any) -> bool:
-    return isinstance(leaf, Elsewhere)
+@cache
+def register() -> None:
+    """Tell torch of the device, for as long as the process lives."""
+    _setup_privateuseone_for_python_backend(NAME, _Backend())
+    for name, kernel in _KERNELS.items():
+        _library.impl(name, kernel, "PrivateUse1")
+
+
+class _Backend(_DummyBackendModule):
+    """What torch asks of any device; random numbers are drawn on the CPU alone."""
+
+    def get_rng_state(self, device: Any) -> torch.Tensor:
+        return torch.empty(0, dtype=torch.uint8)
+
+    def set_rng_state(self, state: torch.Tensor, device: Any) -> None:
+        pass
 
 
 def _held(leaf: Any) -> Any:
-    return leaf.held if _is_there(leaf) else leaf
+    return leaf.held if isinstance(leaf, Elsewhere) else leaf
 
 
-# What makes a tensor there when no tensor there takes part.
-_kernels = torch.library.Library("aten", "IMPL")
-
-
-def _kernel(name: str) -> Any:
-    return lambda function: _kernels.impl(name, function, "PrivateUse1") or function
-
-
-@_kernel("empty.memory_format")
 def _empty(size: Any, dtype: Any = None, *_: Any, **__: Any) -> Elsewhere:
     return Elsewhere(torch.empty(size, dtype=dtype))
 
 
-@_kernel("empty_strided")
 def _empty_strided(size: Any, stride: Any, dtype: Any = None, *_: Any, **__: Any) -> Elsewhere:
     return Elsewhere(torch.empty_strided(size, stride, dtype=dtype))
 
 
-@_kernel("_copy_from")
 def _copy_from(source: Any, target: Any, non_blocking: bool = False) -> Any:
     _held(target).copy_(_held(source))
     return target
+
+
+# What brings tensors there when none that takes part is there yet.
+_KERNELS = {"empty.memory_format": _empty, "empty_strided": _empty_strided, "_copy_from": _copy_from}
+_library = torch.library.Library("aten", "IMPL")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import dataclasses
 
 import elsewhere
 import numpy as np
@@ -24,8 +23,10 @@ from inductionkit.scan.behaviours import repeated_tokens_behaviour, scan_behavio
 from inductionkit.scan.fuzzy_scan import scan_fuzzy
 from inductionkit.scores.fuzzy import token_class_prompts
 from inductionkit.train import train
+from inductionkit.train.loop import begin
+from inductionkit.widgets.attention_view import _patterns
 
-DEVICES = [elsewhere.NAME, *(["cuda"] if torch.cuda.is_available() else [])]
+DEVICE = "cuda" if torch.cuda.is_available() else elsewhere.NAME
 KINDS = [
     "gpt2",
     "gpt_neox",
@@ -36,12 +37,13 @@ KINDS = [
 ]  # learned, rotary, grouped, capped, ALiBi, multi-query
 
 
-@pytest.fixture(params=DEVICES)
-def device(request, monkeypatch) -> str:
-    if request.param == elsewhere.NAME:
+@pytest.fixture
+def device(monkeypatch) -> str:
+    if DEVICE == elsewhere.NAME:
+        elsewhere.register()
         # A parameter that moves there stays the same object, as it does on a GPU: TransformerLens keeps references.
         monkeypatch.setattr(torch.__future__, "_swap_module_params_on_conversion", True)
-    return request.param
+    return DEVICE
 
 
 def moved(model, device: str):
@@ -161,8 +163,6 @@ def test_training_and_watching(recipe, tmp_path, device):
 
         return on_step
 
-    from inductionkit.train.loop import begin
-
     for where in ("cpu", device):
         begin(recipe, tmp_path / where)
         if where == device:
@@ -185,10 +185,29 @@ def test_a_device_that_is_not_there_is_refused(run_path):
     if not torch.cuda.is_available():
         with pytest.raises(RunError, match="torch cannot use the device 'cuda'"):
             run.to("cuda")
-    assert dataclasses.replace(run, device="cpu").to("cpu").device == "cpu"
 
 
-def test_what_forgets_the_device_fails_elsewhere():
+def test_attention_is_shown(device):
+    model = random_model()
+    there, here = (_patterns(Lens(each), TOKENS[:1] % 60, None) for each in (moved(model, device), model))
+    assert there.keys() == here.keys()
+    for head, levels in here.items():
+        assert abs(there[head].astype(int) - levels).max() <= 1
+
+
+@pytest.mark.skipif(DEVICE != elsewhere.NAME, reason="counts what only the stand-in counts")
+def test_a_scan_waits_as_often_for_a_deep_model_as_for_a_shallow_one(device):
+    counts = []
+    for n_layers in (2, 5):
+        model = moved(random_model(n_layers=n_layers), device)
+        before = elsewhere.waits
+        scan_heads(model, text=TOKENS % 60, progress=False)
+        counts.append(elsewhere.waits - before)
+    assert counts[0] == counts[1] > 0
+
+
+@pytest.mark.skipif(DEVICE != elsewhere.NAME, reason="tests the stand-in")
+def test_what_forgets_the_device_fails_elsewhere(device):
     """The stand-in refuses what a GPU refuses, so that these tests can fail."""
     there, here = torch.ones(2, 3).to(elsewhere.NAME), torch.ones(2, 3)
     assert there.device.type == elsewhere.NAME and torch.zeros(2, device=there.device).device == there.device

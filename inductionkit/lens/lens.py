@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
 from collections.abc import Callable, Collection, Iterator
 from functools import partial
 from pathlib import Path
@@ -82,11 +81,16 @@ class Lens:
 
     def check_finite(self) -> None:
         """Raise ModelError if a weight is NaN, infinite or not loaded: scores would be NaN without a word."""
-        for name, parameter in self.model.named_parameters():
+        parameters = dict(self.model.named_parameters())
+        for name, parameter in parameters.items():
             if parameter.is_meta:
                 raise ModelError(f"the model's {name} has no values (meta device); load the weights before scanning")
-            # One pass instead of the two of isfinite().all(); a sum that overflows is looked at again.
-            if not math.isfinite(parameter.detach().sum(dtype=torch.float32)) and not parameter.isfinite().all():
+        # One pass instead of the two of isfinite().all(), and one wait for the device.
+        sums = [parameter.detach().sum(dtype=torch.float32).to(self.device) for parameter in parameters.values()]
+        if torch.stack(sums).isfinite().all():
+            return
+        for name, parameter in parameters.items():  # a sum may overflow where no weight is infinite
+            if not parameter.isfinite().all():
                 raise ModelError(f"the model's {name} holds NaN or infinite values; load an intact checkpoint")
 
     def batches(self, tokens: Int[Tensor, "sequence position"], max_bytes: int = DEFAULT_MAX_BYTES) -> list[Tensor]:

@@ -31,7 +31,7 @@ def open_model(source: Any) -> Any:
             f"{type(source).__name__} is not a model that can be scored; pass a TransformerBridge "
             f"(TransformerLens 4), a HookedTransformer (2, 3), a Hugging Face model or a folder with one"
         )
-    copied = copy.deepcopy(source)  # the bridge rebuilds the module it wraps
+    copied: Any = copy.deepcopy(source)  # the bridge rebuilds the module it wraps
     copied.config.architectures = [type(source).__name__]  # only saving a model sets it
     with tempfile.TemporaryDirectory() as folder:
         copied.config.save_pretrained(folder)

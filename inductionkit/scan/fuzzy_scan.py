@@ -57,7 +57,7 @@ def scan_fuzzy(model: Any, prompts: FuzzyPrompts) -> xr.Dataset:
     if prompts.answers.max() >= lens.d_vocab:
         raise ModelError(f"answer {prompts.answers.max().item()} leaves the vocabulary 0 to {lens.d_vocab - 1}")
     circuits = lens.circuits()
-    matching, lifts = torch.zeros(2, lens.n_layers, lens.n_heads)
+    matching, lifts = torch.zeros(2, lens.n_layers, lens.n_heads, device=lens.device)
     matching[list(lens.unscored)] = lifts[list(lens.unscored)] = torch.nan
 
     def score_batch(tokens: Tensor, targets: Tensor, answers: Tensor) -> None:
@@ -65,11 +65,11 @@ def scan_fuzzy(model: Any, prompts: FuzzyPrompts) -> xr.Dataset:
         unembedded = circuits.unembedding(answers) if lens.has_direct_path else None
 
         def score_layer(layer: int, pattern: Tensor, values: Tensor | None) -> None:
-            matching[layer] += _summed_attention(pattern, targets).cpu()
+            matching[layer] += _summed_attention(pattern, targets)
             if values is None or unembedded is None:
                 lifts[layer] = torch.nan
             else:
-                lifts[layer] += _summed_lift(pattern, circuits.ov_lift(layer, values, unembedded), queries).cpu()
+                lifts[layer] += _summed_lift(pattern, circuits.ov_lift(layer, values, unembedded), queries)
 
         lens.visit_attention(tokens, score_layer)
 
@@ -79,14 +79,15 @@ def scan_fuzzy(model: Any, prompts: FuzzyPrompts) -> xr.Dataset:
         for batch in zip(*(part.split(sizes) for part in whole)):
             score_batch(*batch)
     n_queries = int(prompts.queries.sum())
+    matched, lifted = (torch.stack([matching, lifts]) / n_queries).cpu().numpy()
     about = {"model": lens.name, "prompts": prompts.name, "n_sequences": len(prompts.tokens), "n_queries": n_queries}
     about |= {f"prompts_{name}": value for name, value in prompts.settings.items()}
     dims, coords = ("layer", "head"), {"layer": np.arange(lens.n_layers), "head": np.arange(lens.n_heads)}
     scores = xr.Dataset(coords=coords, attrs=about | {"transformer_lens": transformer_lens_version()})
     match = {"units": "1", "long_name": "attention to the right places on fuzzy induction prompts", "reference": "O22"}
     lift = {"units": "nats", "long_name": "OV logit lift on the right next token", "reference": "O22"}
-    scores["fuzzy_matching"] = dims, (matching / n_queries).numpy(), match | {"even_attention": prompts.even_attention}
-    scores["fuzzy_logit_lift"] = dims, (lifts / n_queries).numpy(), lift
+    scores["fuzzy_matching"] = dims, matched, match | {"even_attention": prompts.even_attention}
+    scores["fuzzy_logit_lift"] = dims, lifted, lift
     return scores
 
 

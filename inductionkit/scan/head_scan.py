@@ -125,12 +125,14 @@ def score_heads(
     wanted = set(settings.names)
     lens.check_finite()
     heads, reasons = _heads(lens, settings.heads), {f"layer {layer}": why for layer, why in lens.unscored.items()}
-    found: Found = {name: torch.full((lens.n_layers, lens.n_heads), float("nan")) for name in settings.names}
+    # On the model's device until all is known: each score that is fetched by itself would make the device wait.
+    unknown = torch.full((lens.n_layers, lens.n_heads), float("nan"), device=lens.device)
+    found: Found = {name: unknown.clone() for name in settings.names}
     if wanted & set(ON_REPEATED_TOKENS):
         _score_repeated_tokens(lens, settings, heads, found, advance)
     if not lens.has_direct_path and wanted & set(DIRECT_PATH):
         reasons[", ".join(DIRECT_PATH)] = "without a final norm, what a head writes passes more than the unembedding"
-    previous_token = torch.full((lens.n_layers, lens.n_heads), float("nan"))
+    previous_token = unknown.clone()
     if wanted & {"previous_token", "qk_trace"}:
         if text is None:
             reasons["previous_token, qk_trace"] = "no text was given"
@@ -143,7 +145,7 @@ def score_heads(
         reasons |= score_weights(
             lens, settings.names, heads, previous_token, settings.effective_embedding, found, advance
         )
-    return {name: score.numpy() for name, score in found.items()}, reasons
+    return {name: score.cpu().numpy() for name, score in found.items()}, reasons
 
 
 def null_scores(
@@ -195,7 +197,7 @@ def _score_repeated_tokens(lens: Lens, settings: ScoreSettings, heads: Heads, fo
     for (name, layer), share in shares.items():
         if name in wanted:
             value = head_scores.copying_of(share) if name == "copying" else share.value
-            found[name][layer, heads[layer]] = value.float().cpu()
+            found[name][layer, heads[layer]] = value.float()
 
 
 def _measure_previous_token(
@@ -212,7 +214,7 @@ def _measure_previous_token(
     for tokens in lens.batches(text, settings.max_bytes):
         lens.visit_attention(tokens, score_layer, range(last_layer + 1))
     for layer, share in shares.items():
-        found[layer] = share.value.float().cpu()
+        found[layer] = share.value.float()
 
 
 def _heads(lens: Lens, heads: Sequence[tuple[int, int]] | None) -> dict[int, list[int]]:

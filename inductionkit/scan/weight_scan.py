@@ -72,7 +72,7 @@ def score_weights(
                     embedding_gram,
                 )
         for name in scores.keys() & wanted:
-            found[name][layer, chosen] = scores[name].cpu()
+            found[name][layer, chosen] = scores[name].to(lens.device)
         if looks_below:
             below.add(value, output, previous_token[layer])
         advance()

@@ -174,6 +174,8 @@ def test_training_and_watching(recipe, tmp_path, device):
     for first, second in zip(one.manifest["checkpoints"], other.manifest["checkpoints"], strict=True):
         weights = other.read_checkpoint(second)
         for name, weight in one.read_checkpoint(first).items():
+            if name.endswith("attn.k.bias"):
+                continue  # softmax cancels it: its gradient is rounding alone, which AdamW makes as large as any
             np.testing.assert_allclose(weights[name], weight, atol=1e-3, err_msg=name)
     assert_equal(*(watches[where].history.drop_vars("training_loss") for where in (device, "cpu")))
 

@@ -42,7 +42,8 @@ def repeated_random_tokens(
     activations the same as if it stood alone.
     """
     low, high = int(settings.skip_common * d_vocab), d_vocab - int(settings.skip_rare * d_vocab)
-    candidates = torch.tensor([token for token in range(low, high) if token != bos])
+    candidates = torch.arange(low, high)
+    candidates = candidates if bos is None else candidates[candidates != bos]
     if len(candidates) < settings.n_distinct:
         raise ModelError(
             f"the vocabulary of {d_vocab} tokens leaves {len(candidates)} to draw from, "

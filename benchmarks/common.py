@@ -30,10 +30,17 @@ def best_of(calls: dict[str, Callable[[], object]], n: int = 5) -> dict[str, flo
     best = dict.fromkeys(calls, float("inf"))
     for _ in range(n):
         for name, call in calls.items():
+            _wait_for_device()
             began = time.perf_counter()
             call()
+            _wait_for_device()
             best[name] = min(best[name], time.perf_counter() - began)
     return best
+
+
+def _wait_for_device() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
 
 
 def peak_bytes(call: Callable[[], object]) -> int:

@@ -112,6 +112,16 @@ def test_exit_status_tells_errors_from_misuse_and_interruption(run_path, tmp_pat
     assert training.returncode == 130 and b"Traceback" not in said
 
 
+def test_a_device_that_is_not_there_is_told(tmp_path):
+    done = subprocess.run(
+        [COMMAND, "scan", "bundled", "--store", str(tmp_path / "scan.zarr"), "--device", "nowhere"],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1 and done.stdout == ""
+    assert "error: torch cannot use the device 'nowhere'" in done.stderr
+
+
 def test_every_command_and_option_says_what_it_does():
     import typer
 

@@ -180,13 +180,16 @@ def test_training_and_watching(recipe, tmp_path, device):
     assert_equal(*(watches[where].history.drop_vars("training_loss") for where in (device, "cpu")))
 
 
-def test_a_device_that_is_not_there_is_refused(run_path):
+def test_a_device_that_is_not_there_is_refused(run_path, recipe, tmp_path):
     run = open_run(run_path)
     with pytest.raises(RunError, match="torch cannot use the device 'nowhere'"):
         run.to("nowhere")
     if not torch.cuda.is_available():
         with pytest.raises(RunError, match="torch cannot use the device 'cuda'"):
             run.to("cuda")
+    with pytest.raises(RunError, match="torch cannot use the device 'nowhere'"):
+        train(recipe, tmp_path / "run", progress=False, device="nowhere")
+    assert not (tmp_path / "run").exists()
 
 
 def test_attention_is_shown(device):

@@ -146,10 +146,5 @@ def reinitialised(model: Any, seed: int) -> Any:
     return null
 
 
-def moved(model: Any, device: str | torch.device) -> Any:
-    """A TransformerLens model on another device, without a word on stdout."""
-    return model.to(torch.device(device), print_details=False)
-
-
 def transformer_lens_version() -> str:
     return importlib.metadata.version("transformer-lens")

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from ..devices import moved, usable_device
 from ..errors import ModelError, RunError
-from ..lens.loading import moved
 from .architecture import Architecture
 
 
@@ -91,10 +91,7 @@ class Run:
 
         Raises RunError if torch cannot use the device.
         """
-        try:
-            torch.empty(1, device=device)
-        except (RuntimeError, AssertionError) as error:  # a torch built without CUDA asserts
-            raise RunError(f"torch cannot use the device {str(device)!r}: {error}") from None
+        usable_device(device)
         return dataclasses.replace(self, device=str(device))
 
     def standing_model(self) -> Any:

@@ -19,10 +19,10 @@ import torch
 import xarray as xr
 from jaxtyping import Int
 
+from ..devices import moved
 from ..errors import HistoryError
 from ..history import labelled
 from ..lens import Lens, build_model, load_weights
-from ..lens.loading import moved
 from ..lens.swapping import standing_copy, swap_weights
 from ..scores.prompts import PromptSettings
 from ..train import ModelConfig

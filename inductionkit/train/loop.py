@@ -21,6 +21,7 @@ from tokenizers import Tokenizer
 
 from .. import corpora
 from ..atomic import write_atomically
+from ..devices import usable_device
 from ..errors import RecipeError, RunError
 from ..plain import plain
 from ..run_folder import RunFolder
@@ -50,12 +51,12 @@ def train(
     A run continues bit for bit as if it had never stopped, given the same machine, versions and
     `n_threads`. `on_step(model, step, tokens_seen, loss)` is called after each step: a `TrainingWatch`
     fits. `progress` shows a bar, `device` is where torch computes, as "cuda". Raises RunError if `out` holds a run of
-    another recipe or another corpus.
+    another recipe or another corpus, or torch cannot use the device.
     """
     n_threads_before = torch.get_num_threads()
     torch.set_num_threads(n_threads)
     try:
-        return _train(recipe, Path(out), progress, on_step, device)
+        return _train(recipe, Path(out), progress, on_step, usable_device(device))
     finally:
         torch.set_num_threads(n_threads_before)
 
@@ -72,7 +73,7 @@ def begin(recipe: Recipe, out: str | Path) -> RunFolder:
     return folder
 
 
-def _train(recipe: Recipe, out: Path, progress: bool, on_step: OnStep | None, device: str) -> RunFolder:
+def _train(recipe: Recipe, out: Path, progress: bool, on_step: OnStep | None, device: torch.device) -> RunFolder:
     folder, stream = _open_or_create(recipe, out)
     model = Transformer(recipe.model, recipe.seed).to(device)
     optimisers = _optimisers(model, recipe.optimiser)

@@ -131,6 +131,7 @@ def _cell(value: object) -> str:
 def _png(figure: Figure) -> bytes:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=160)
+    plots.load_pyplot().close(figure)  # or a notebook would show it too
     return buffer.getvalue()
 
 

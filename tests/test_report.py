@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
+from matplotlib import pyplot
 
 from inductionkit import example_history, find_phase_change
 from inductionkit.errors import HistoryError, InductionKitError
@@ -15,6 +16,7 @@ HOSTILE = "<img src=x onerror='alert(1)'> | `a` [b](c)"
 
 
 def test_a_page_says_what_the_analysis_says(tmp_path):
+    pyplot.close("all")
     histories = {"two": example_history(), "one": example_history("one-layer")}
     page = write_report(histories, tmp_path / "report.html").read_text()
     for history in histories.values():
@@ -24,6 +26,7 @@ def test_a_page_says_what_the_analysis_says(tmp_path):
     assert page.count("data:image/png;base64,") == 1
     assert not re.findall(r'(?:src|href)="(?!data:)', page), "nothing is fetched"
     assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
+    assert not pyplot.get_fignums(), "no figure is left for a notebook to show"
 
 
 def test_markdown_has_its_figures_beside_it(tmp_path):

@@ -64,12 +64,8 @@ class PhaseChange:
     def __repr__(self) -> str:
         if not self.found or not self.window_tokens:
             return "No phase change: " + "; ".join(self.reasons)
-        lines = [
-            (
-                f"Phase change from {_between(self.window_tokens)} tokens "
-                f"(steps {self.start_step:,.0f} to {self.end_step:,.0f})"
-            )
-        ]
+        steps = f"steps {self.start_step:,.0f} to {self.end_step:,.0f}"
+        lines = [f"Phase change from {_between(self.window_tokens)} tokens ({steps})"]
         if self.start_interval and self.end_interval:
             lines.append(
                 f"90 % intervals: start {_between(self.start_interval)}, end {_between(self.end_interval)} tokens "

@@ -122,7 +122,7 @@ def test_fuzzy_induction(device):
 def test_a_run_is_scanned_where_it_is_sent(run_path, device, capsys):
     run = open_run(run_path)
     there = run.to(device)
-    assert run.device == "cpu" and there.steps == run.steps
+    assert run.device is None and there.steps == run.steps
     assert_all_on(there.load_model(), device)
     assert_equal(scan_run(there, progress=False), scan_run(run, progress=False))
     assert_equal(
@@ -131,6 +131,18 @@ def test_a_run_is_scanned_where_it_is_sent(run_path, device, capsys):
     behaviours = [repeated_tokens_behaviour(run.model["d_vocab"], 0)]
     assert_equal(scan_behaviours(there, behaviours, progress=False), scan_behaviours(run, behaviours, progress=False))
     assert capsys.readouterr().out == ""
+
+
+def test_a_run_of_ones_own_model_is_scanned_where_that_is(device):
+    model, other = random_model(), random_model(seed=1)
+    text = np.random.default_rng(0).integers(1, 60, (16, 64))
+    histories = []
+    for where in (device, "cpu"):
+        states = [(step, moved(each, where).state_dict) for step, each in ((0, model), (1, other))]
+        run = open_run(states, model=moved(model, where))
+        assert_all_on(run.standing_model(), where)
+        histories.append(scan_run(run, evaluation=text, n_nulls=0, progress=False))
+    assert_equal(*histories)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -56,7 +56,8 @@ class Run:
     `tokens_seen` (None: unknown). `held_out()` gives tokens (example, token) that training never saw,
     `tokenizer_json()` the tokenizer in Hugging Face's JSON; None where the source has none. `fingerprints` tell
     whether two runs are of one model and data. `kept_bytes` is how much of what is downloaded stays on disk, None
-    where nothing is downloaded. Its models stand on `device`; `to` sets it. A run can be sent to a worker process.
+    where nothing is downloaded. Its models stand on `device`, which `to` sets; None is the CPU, or where the model lies
+    that the run was opened with. A run can be sent to a worker process.
     """
 
     name: str
@@ -67,7 +68,7 @@ class Run:
     held_out: Callable[[], np.ndarray | None] = nothing
     tokenizer_json: Callable[[], str | None] = nothing
     kept_bytes: float | None = None
-    device: str = "cpu"
+    device: str | None = None
 
     @property
     def steps(self) -> list[int]:
@@ -97,7 +98,7 @@ class Run:
     def standing_model(self) -> Any:
         """A TransformerLens model for `Checkpoint.load_into`, one checkpoint after another; its weights are any."""
         model = self.architecture.build()
-        return moved(model, self.device)
+        return model if self.device is None else moved(model, self.device)
 
     def load_model(self, step: int | None = None) -> Any:
         """A TransformerLens model with the weights of a step (default: the last). Raises RunError or ModelError."""

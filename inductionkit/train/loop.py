@@ -48,8 +48,8 @@ def train(
 ) -> RunFolder:
     """Train the model of `recipe` into the folder `out`; go on where an earlier call was stopped.
 
-    A run continues bit for bit as if it had never stopped, given the same machine, versions and
-    `n_threads`. `on_step(model, step, tokens_seen, loss)` is called after each step: a `TrainingWatch`
+    On the CPU a run continues bit for bit as if it had never stopped, given the same machine, versions
+    and `n_threads`. `on_step(model, step, tokens_seen, loss)` is called after each step: a `TrainingWatch`
     fits. `progress` shows a bar, `device` is where torch computes, as "cuda". Raises RunError if `out` holds a run of
     another recipe or another corpus, or torch cannot use the device.
     """

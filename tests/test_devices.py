@@ -27,14 +27,8 @@ from inductionkit.train.loop import begin
 from inductionkit.widgets.attention_view import _patterns
 
 DEVICE = "cuda" if torch.cuda.is_available() else elsewhere.NAME
-KINDS = [
-    "gpt2",
-    "gpt_neox",
-    "llama",
-    "gemma2",
-    "bloom",
-    "gpt_bigcode",
-]  # learned, rotary, grouped, capped, ALiBi, multi-query
+# Positions that are learned, rotary and ALiBi's; grouped queries, capped scores, one key for all queries.
+KINDS = ["gpt2", "gpt_neox", "llama", "gemma2", "bloom", "gpt_bigcode"]
 
 
 @pytest.fixture

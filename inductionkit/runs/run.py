@@ -5,14 +5,15 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
-from ..devices import moved, usable_device
 from ..errors import ModelError, RunError
 from .architecture import Architecture
+
+if TYPE_CHECKING:
+    import torch
 
 
 def nothing() -> None:
@@ -92,13 +93,19 @@ class Run:
 
         Raises RunError if torch cannot use the device.
         """
+        from ..devices import usable_device
+
         usable_device(device)
         return dataclasses.replace(self, device=str(device))
 
     def standing_model(self) -> Any:
         """A TransformerLens model for `Checkpoint.load_into`, one checkpoint after another; its weights are any."""
         model = self.architecture.build()
-        return model if self.device is None else moved(model, self.device)
+        if self.device is None:
+            return model
+        from ..devices import moved
+
+        return moved(model, self.device)
 
     def load_model(self, step: int | None = None) -> Any:
         """A TransformerLens model with the weights of a step (default: the last). Raises RunError or ModelError."""

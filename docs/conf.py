@@ -1,8 +1,8 @@
 """How the documentation is built: `make docs`. What the code knows already is written from it, not by hand.
 
-Before each build the tutorials and the picture are copied from `examples/`, the gallery is written, and two tables are
-made: the variables of
-a history from its schema, the command line from its commands. What is made here stays out of git.
+Before each build the tutorials and the picture are copied from `examples/`, the gallery is written, and two tables
+are made: the variables of a history from its schema, the command line from its commands. What is made here stays
+out of git.
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -262,3 +263,11 @@ def test_files_of_installed_packages(tmp_path):
         corpora.installed_files(["rich"], ["*.none"])
     with pytest.raises(RecipeError, match="not installed"):
         corpora.installed_files(["no-such-package"], ["*.py"])
+
+
+def test_the_recipes_of_wider_heads_differ_in_nothing_else():
+    recipes = load_recipes(Path(__file__).parents[1] / "examples/wider_heads.toml")
+    assert [recipe.model.d_head for recipe in recipes] == [32, 64, 64, 128]
+    assert {recipe.model.n_heads * recipe.model.d_head for recipe in recipes} == {512}
+    same = {dataclasses.replace(recipe, name="", seed=0, model=recipes[0].model) for recipe in recipes}
+    assert len(same) == 1 and recipes[0].optimiser.decay_fraction == 0

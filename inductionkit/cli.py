@@ -26,8 +26,8 @@ console = Console(highlight=False)
 
 Out = Annotated[Path, typer.Option("--out", "-o", help="Folder to write to.")]
 Histories = Annotated[list[Path], typer.Argument(help="Histories that scans stored.", show_default=False)]
-Device = Annotated[str, typer.Option(help="Where torch computes: cpu, cuda, cuda:1, mps.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the results as JSON.")]
+ON_DEVICE = "Where torch computes, as cuda or mps."
 
 
 @app.callback(invoke_without_command=True)
@@ -60,7 +60,7 @@ def train(
     threads: Annotated[int, typer.Option(help="Threads for torch; part of what makes a run repeatable.")] = 1,
     workers: Annotated[int, typer.Option(min=1, help="Processes to train a table with.")] = 1,
     only: Annotated[list[str] | None, typer.Option(help="A run of the table; repeat for more. Default: all.")] = None,
-    device: Device = "cpu",
+    device: Annotated[str, typer.Option(help=ON_DEVICE)] = "cpu",
     as_json: AsJson = False,
 ) -> None:
     """Train the model of RECIPE; called again on the same folder, go on where it stopped.
@@ -106,7 +106,7 @@ def scan(
     dry_run: Annotated[
         bool, typer.Option(help="Only tell what would be read, and the disk and memory it takes.")
     ] = False,
-    device: Device = "cpu",
+    device: Annotated[str | None, typer.Option(help=f"{ON_DEVICE} Default: the CPU.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Scan every checkpoint of a run and say where the phase change is."""
@@ -119,7 +119,8 @@ def scan(
         source,
         checkpoints=int(checkpoints) if checkpoints is not None and checkpoints.isdigit() else checkpoints,
         keep=int(keep) if keep is not None and keep.isdigit() else keep,
-    ).to(device)
+    )
+    run = run if device is None else run.to(device)
     if dry_run:
         from .scan.plan import plan_scan
 

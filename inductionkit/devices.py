@@ -6,15 +6,15 @@ from typing import Any
 
 import torch
 
-from .errors import RunError
+from .errors import InductionKitError
 
 
 def usable_device(name: str | torch.device) -> torch.device:
-    """The device of a name, as "cuda" or "mps". Raises RunError if torch cannot use it."""
+    """The device of a name, as "cuda" or "mps". Raises InductionKitError if torch cannot use it."""
     try:
         return torch.empty(1, device=name).device
     except (RuntimeError, AssertionError) as error:  # a torch built without CUDA asserts
-        raise RunError(f"torch cannot use the device {str(name)!r}: {error}") from None
+        raise InductionKitError(f"torch cannot use the device {str(name)!r}: {error}") from None
 
 
 def moved(model: Any, device: str | torch.device) -> Any:

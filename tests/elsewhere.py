@@ -48,9 +48,9 @@ class Elsewhere(torch.Tensor):
         global waits
         kwargs = dict(kwargs or {})
         copies = function is _aten.copy_.default
-        tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
-        here = [tensor for tensor in tensors if not isinstance(tensor, Elsewhere)]
-        here = [tensor for tensor in here if tensor.ndim]  # a single number may come from anywhere
+        # Those of no dimensions are numbers, which may come from anywhere.
+        here = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor) and leaf.ndim]
+        here = [tensor for tensor in here if not isinstance(tensor, Elsewhere)]
         if here and not copies and function is not _aten._to_copy.default:
             raise RuntimeError(f"{function} found tensors on two devices, {NAME} and {here[0].device}")
         target = args[0].device if copies else kwargs.get("device")
@@ -68,6 +68,8 @@ class Elsewhere(torch.Tensor):
 @cache
 def register() -> None:
     """Tell torch of the device, for as long as the process lives."""
+    # A parameter that moves stays the same object, as it does on a GPU: TransformerLens keeps references.
+    torch.__future__.set_swap_module_params_on_conversion(True)
     _setup_privateuseone_for_python_backend(NAME, _Backend())
     for name, kernel in _KERNELS.items():
         _library.impl(name, kernel, "PrivateUse1")

@@ -1,11 +1,12 @@
-"""Models on other devices: what is measured there is what the CPU measures, and everything stays where it was.
+"""Models on another device, which `DEVICE` names: what is measured there is what the CPU measures.
 
-`test_devices.py` runs this; on a machine with a GPU `pytest tests/on_another_device.py` runs it there.
+`test_devices.py` runs this in a process of its own, on the stand-in `elsewhere` and on a GPU where there is one.
 """
 
 from __future__ import annotations
 
 import copy
+import os
 
 import elsewhere
 import numpy as np
@@ -19,7 +20,8 @@ from conftest import random_model
 import inductionkit as ik
 from inductionkit import open_run, scan_heads, scan_run
 from inductionkit.ablation import ablate_heads, compare_with_random_heads, scan_ablations
-from inductionkit.errors import RunError
+from inductionkit.devices import moved
+from inductionkit.errors import InductionKitError, ModelError
 from inductionkit.lens import Lens, open_model
 from inductionkit.run_folder import RunFolder
 from inductionkit.scan.behaviours import repeated_tokens_behaviour, scan_behaviours
@@ -29,22 +31,16 @@ from inductionkit.train import train
 from inductionkit.train.loop import begin
 from inductionkit.widgets.attention_view import _patterns
 
-DEVICE = "cuda" if torch.cuda.is_available() else elsewhere.NAME
+DEVICE = os.environ.get("DEVICE", elsewhere.NAME)
 # Positions that are learned, rotary and ALiBi's; grouped queries, capped scores, one key for all queries.
 KINDS = ["gpt2", "gpt_neox", "llama", "gemma2", "bloom", "gpt_bigcode"]
 
-
-@pytest.fixture
-def device(monkeypatch) -> str:
-    if DEVICE == elsewhere.NAME:
-        elsewhere.register()
-        # A parameter that moves there stays the same object, as it does on a GPU: TransformerLens keeps references.
-        monkeypatch.setattr(torch.__future__, "_swap_module_params_on_conversion", True)
-    return DEVICE
+if DEVICE == elsewhere.NAME:
+    elsewhere.register()
 
 
-def moved(model, device: str):
-    return copy.deepcopy(model).to(torch.device(device), print_details=False)
+def copy_on(device: str, model):
+    return moved(copy.deepcopy(model), device)
 
 
 def assert_equal(there: xr.Dataset, here: xr.Dataset) -> None:
@@ -64,63 +60,63 @@ def assert_all_on(model, device: str) -> None:
 
 
 @pytest.mark.parametrize("changes", [{}, {"d_mlp": 32}, {"smeared_keys": True}], ids=["attention", "mlps", "smeared"])
-def test_head_scores_are_those_of_the_cpu(changes, device):
+def test_head_scores_are_those_of_the_cpu(changes):
     model, text = random_model(**changes), TOKENS % 60
-    there = moved(model, device)
+    there = copy_on(DEVICE, model)
     effective = "d_mlp" in changes
     arguments = dict(scores="all", n_nulls=1, effective_embedding=effective, progress=False)
     assert_equal(scan_heads(there, text=text, **arguments), scan_heads(model, text=text, **arguments))
-    assert_all_on(there, device)
+    assert_all_on(there, DEVICE)
     # Tokens may lie on the model's device, or be NumPy's.
     assert_equal(
-        scan_heads(there, text=text.to(device), progress=False), scan_heads(model, text=text.numpy(), progress=False)
+        scan_heads(there, text=text.to(DEVICE), progress=False), scan_heads(model, text=text.numpy(), progress=False)
     )
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_hugging_face_models_are_scored_where_they_are(kind, device):
+def test_hugging_face_models_are_scored_where_they_are(kind):
     model = random_hugging_face_model(kind)
     here = scan_heads(model, text=TOKENS, scores="all", progress=False)
-    assert_all_on(model.to(device), device)
+    assert_all_on(model.to(DEVICE), DEVICE)
     assert_equal(scan_heads(model, text=TOKENS, scores="all", progress=False), here)
-    assert Lens(model).device.type == torch.device(device).type
-    assert_all_on(model, device)
+    assert Lens(model).device.type == torch.device(DEVICE).type
+    assert_all_on(model, DEVICE)
 
 
 @pytest.mark.parametrize("kind", ["full", "pattern_preserving"])
 @pytest.mark.parametrize("name", ["native", *KINDS])
-def test_ablations_are_those_of_the_cpu(name, kind, device):
+def test_ablations_are_those_of_the_cpu(name, kind):
     model = random_model() if name == "native" else open_model(random_hugging_face_model(name))
-    there = moved(model, device)
+    there = copy_on(DEVICE, model)
     heads = [(0, 0), [(0, 1), (1, 2)]]
-    for tokens in (TOKENS % 60, (TOKENS % 60).to(device)):
+    for tokens in (TOKENS % 60, (TOKENS % 60).to(DEVICE)):
         assert_equal(
             ablate_heads(there, tokens, heads, kind, progress=False),
             ablate_heads(model, TOKENS % 60, heads, kind, progress=False),
         )
-    assert_all_on(there, device)
+    assert_all_on(there, DEVICE)
 
 
-def test_ablations_against_random_heads(device):
+def test_ablations_against_random_heads():
     model = random_model(n_heads=4, d_head=6)
     seen = [
         compare_with_random_heads(each, TOKENS % 60, [(1, 0)], n_draws=3, progress=False)
-        for each in (moved(model, device), model)
+        for each in (copy_on(DEVICE, model), model)
     ]
     assert_equal(*seen)
 
 
-def test_fuzzy_induction(device):
+def test_fuzzy_induction():
     model = random_model()
     prompts = token_class_prompts(60, 0, classes=[[token, token + 1] for token in range(1, 59, 2)], n_distinct=20)
-    assert_equal(scan_fuzzy(moved(model, device), prompts), scan_fuzzy(model, prompts))
+    assert_equal(scan_fuzzy(copy_on(DEVICE, model), prompts), scan_fuzzy(model, prompts))
 
 
-def test_a_run_is_scanned_where_it_is_sent(run_path, device, capsys):
+def test_a_run_is_scanned_where_it_is_sent(run_path, capsys):
     run = open_run(run_path)
-    there = run.to(device)
+    there = run.to(DEVICE)
     assert run.device is None and there.steps == run.steps
-    assert_all_on(there.load_model(), device)
+    assert_all_on(there.load_model(), DEVICE)
     assert_equal(scan_run(there, progress=False), scan_run(run, progress=False))
     assert_equal(
         scan_ablations(there, n_evaluation=4, progress=False), scan_ablations(run, n_evaluation=4, progress=False)
@@ -130,30 +126,30 @@ def test_a_run_is_scanned_where_it_is_sent(run_path, device, capsys):
     assert capsys.readouterr().out == ""
 
 
-def test_a_run_of_ones_own_model_is_scanned_where_that_is(device):
+def test_a_run_of_ones_own_model_is_scanned_where_that_is():
     model, other = random_model(), random_model(seed=1)
     text = np.random.default_rng(0).integers(1, 60, (16, 64))
     histories = []
-    for where in (device, "cpu"):
-        states = [(step, moved(each, where).state_dict) for step, each in ((0, model), (1, other))]
-        run = open_run(states, model=moved(model, where))
+    for where in (DEVICE, "cpu"):
+        states = [(step, copy_on(where, each).state_dict) for step, each in ((0, model), (1, other))]
+        run = open_run(states, model=copy_on(where, model))
         assert_all_on(run.standing_model(), where)
         histories.append(scan_run(run, evaluation=text, n_nulls=0, progress=False))
     assert_equal(*histories)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_checkpoints_in_hugging_face_layout_are_scanned_where_the_run_is_sent(kind, tmp_path, device):
+def test_checkpoints_in_hugging_face_layout_are_scanned_where_the_run_is_sent(kind, tmp_path):
     for step in (0, 1):
         save(random_hugging_face_model(kind, step), tmp_path / f"step{step}")
     run = open_run(tmp_path)
     text = np.random.default_rng(0).integers(4, 96, (16, 64))
-    seen = [scan_run(each, evaluation=text, n_nulls=0, progress=False) for each in (run.to(device), run)]
+    seen = [scan_run(each, evaluation=text, n_nulls=0, progress=False) for each in (run.to(DEVICE), run)]
     assert_equal(*seen)
 
 
-def test_training_and_watching(recipe, tmp_path, device):
-    """Also over an interruption; the watch measures on the device of the model."""
+def test_training_and_watching(recipe, tmp_path):
+    """Also over an interruption; the watch measures on the model's device."""
     measured_on = set()
     watches = {}
 
@@ -172,62 +168,45 @@ def test_training_and_watching(recipe, tmp_path, device):
 
         return on_step
 
-    for where in ("cpu", device):
+    for where in ("cpu", DEVICE):
         begin(recipe, tmp_path / where)
-        if where == device:
+        if where == DEVICE:
             with pytest.raises(Stop):
                 train(recipe, tmp_path / where, progress=False, on_step=watched(where, 25), device=where)
         train(recipe, tmp_path / where, progress=False, on_step=watched(where, None), device=where)
-    assert measured_on == {"cpu", torch.device(device).type}
-    one, other = (RunFolder.open(tmp_path / where) for where in ("cpu", device))
+    assert measured_on == {"cpu", torch.device(DEVICE).type}
+    one, other = (RunFolder.open(tmp_path / where) for where in ("cpu", DEVICE))
     for first, second in zip(one.manifest["checkpoints"], other.manifest["checkpoints"], strict=True):
         weights = other.read_checkpoint(second)
         for name, weight in one.read_checkpoint(first).items():
             if name.endswith("attn.k.bias"):
                 continue  # softmax cancels it: its gradient is rounding alone, which AdamW makes as large as any
             np.testing.assert_allclose(weights[name], weight, atol=1e-3, err_msg=name)
-    assert_equal(*(watches[where].history.drop_vars("training_loss") for where in (device, "cpu")))
+    assert_equal(*(watches[where].history.drop_vars("training_loss") for where in (DEVICE, "cpu")))
 
 
 def test_a_device_that_is_not_there_is_refused(run_path, recipe, tmp_path):
     run = open_run(run_path)
-    with pytest.raises(RunError, match="torch cannot use the device 'nowhere'"):
+    with pytest.raises(InductionKitError, match="torch cannot use the device 'nowhere'"):
         run.to("nowhere")
     if not torch.cuda.is_available():
-        with pytest.raises(RunError, match="torch cannot use the device 'cuda'"):
+        with pytest.raises(InductionKitError, match="torch cannot use the device 'cuda'"):
             run.to("cuda")
-    with pytest.raises(RunError, match="torch cannot use the device 'nowhere'"):
+    with pytest.raises(InductionKitError, match="torch cannot use the device 'nowhere'"):
         train(recipe, tmp_path / "run", progress=False, device="nowhere")
     assert not (tmp_path / "run").exists()
 
 
-def test_attention_is_shown(device):
+def test_attention_is_shown():
     model = random_model()
-    there, here = (_patterns(Lens(each), TOKENS[:1] % 60, None) for each in (moved(model, device), model))
+    there, here = (_patterns(Lens(each), TOKENS[:1] % 60, None) for each in (copy_on(DEVICE, model), model))
     assert there.keys() == here.keys()
     for head, levels in here.items():
         assert abs(there[head].astype(int) - levels).max() <= 1
 
 
-@pytest.mark.skipif(DEVICE != elsewhere.NAME, reason="counts what only the stand-in counts")
-def test_a_scan_waits_as_often_for_a_deep_model_as_for_a_shallow_one(device):
-    counts = []
-    for n_layers in (2, 5):
-        model = moved(random_model(n_layers=n_layers), device)
-        before = elsewhere.waits
-        scan_heads(model, text=TOKENS % 60, progress=False)
-        counts.append(elsewhere.waits - before)
-    assert counts[0] == counts[1] > 0
-
-
-@pytest.mark.skipif(DEVICE != elsewhere.NAME, reason="tests the stand-in")
-def test_what_forgets_the_device_fails_elsewhere(device):
-    """The stand-in refuses what a GPU refuses, so that these tests can fail."""
-    there, here = torch.ones(2, 3).to(elsewhere.NAME), torch.ones(2, 3)
-    assert there.device.type == elsewhere.NAME and torch.zeros(2, device=there.device).device == there.device
-    for mistake in (lambda: there + here, lambda: torch.cat([there, here]), lambda: here[there[0].long()]):
-        with pytest.raises(RuntimeError, match="two devices"):
-            mistake()
-    with pytest.raises((RuntimeError, TypeError)):
-        there.numpy()
-    assert there.cpu().numpy().sum() == 6
+def test_a_model_on_two_devices_is_refused():
+    model = random_model()
+    model.blocks[1].to(torch.device(DEVICE))
+    with pytest.raises(ModelError, match=f"on several devices, its .* on {DEVICE}.* on cpu; move it to one"):
+        scan_heads(model, progress=False)

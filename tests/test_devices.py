@@ -1,21 +1,31 @@
-"""Models on other devices: the tests of `on_another_device.py`, in a process of their own.
+"""Models on other devices: each in a process of its own.
 
-Torch is told of a device for as long as a process lives, and before anything is trained in it.
+Torch is told of the stand-in device for as long as a process lives, before anything is trained in it.
 """
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 
-TESTS = Path(__file__).with_name("on_another_device.py")
+import pytest
+import torch
+
+HERE = Path(__file__).parent
+FILES = {"elsewhere": ["on_another_device.py", "on_elsewhere.py"]}
+if torch.cuda.is_available():
+    FILES["cuda"] = ["on_another_device.py"]
 
 
-def test_models_on_another_device():
+@pytest.mark.parametrize("device", FILES)
+def test_models_on_another_device(device):
+    files = [HERE / name for name in FILES[device]]
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", TESTS],
-        cwd=TESTS.parent.parent,
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *files],
+        cwd=HERE.parent,
+        env={**os.environ, "DEVICE": device},
         capture_output=True,
         text=True,
     )

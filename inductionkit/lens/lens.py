@@ -80,13 +80,21 @@ class Lens:
         return self.model.cfg.normalization_type is None or hasattr(self.model, "ln_final")
 
     def check_finite(self) -> None:
-        """Raise ModelError if a weight is NaN, infinite or not loaded: scores would be NaN without a word."""
+        """Raise ModelError if a weight is NaN, infinite or not loaded: scores would be NaN without a word.
+
+        Also if weights lie on several devices, which the scores do not follow.
+        """
         parameters = dict(self.model.named_parameters())
         for name, parameter in parameters.items():
             if parameter.is_meta:
                 raise ModelError(f"the model's {name} has no values (meta device); load the weights before scanning")
+            if parameter.device != self.device:
+                raise ModelError(
+                    f"the model lies on several devices, its {name} on {parameter.device} and its first weights on "
+                    f"{self.device}; move it to one before scanning"
+                )
         # One pass instead of the two of isfinite().all(), and one wait for the device.
-        sums = [parameter.detach().sum(dtype=torch.float32).to(self.device) for parameter in parameters.values()]
+        sums = [parameter.detach().sum(dtype=torch.float32) for parameter in parameters.values()]
         if torch.stack(sums).isfinite().all():
             return
         for name, parameter in parameters.items():  # a sum may overflow where no weight is infinite
@@ -179,15 +187,19 @@ class Lens:
                 else type(tokens).__name__
             )
             raise ModelError(f"tokens must be a 2-D integer tensor (sequence, position); seen {seen}")
-        if tokens.shape[1] > self.n_ctx:
-            raise ModelError(
-                f"prompts of {tokens.shape[1]} tokens do not fit the model's context of {self.n_ctx}; shorten them"
-            )
+        self.check_length(tokens.shape[1])
         if tokens.numel() and (tokens.min() < 0 or tokens.max() >= self.d_vocab):
             raise ModelError(
                 f"token ids {tokens.min().item()} to {tokens.max().item()} leave the vocabulary 0 to {self.d_vocab - 1}"
             )
         return tokens
+
+    def check_length(self, n_tokens: int, how: str = "") -> None:
+        """Raise ModelError if prompts are longer than the model's context; `how` says how to shorten them."""
+        if n_tokens > self.n_ctx:
+            raise ModelError(
+                f"prompts of {n_tokens} tokens do not fit the model's context of {self.n_ctx}; shorten them{how}"
+            )
 
     @contextlib.contextmanager
     def _evaluating(self) -> Iterator[None]:

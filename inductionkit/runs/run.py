@@ -91,7 +91,7 @@ class Run:
     def to(self, device: str | torch.device) -> Run:
         """The same run with its models on `device`, as "cuda" or "mps": whatever scans it, computes there.
 
-        Raises RunError if torch cannot use the device.
+        Raises InductionKitError if torch cannot use the device.
         """
         from ..devices import usable_device
 
@@ -100,12 +100,10 @@ class Run:
 
     def standing_model(self) -> Any:
         """A TransformerLens model for `Checkpoint.load_into`, one checkpoint after another; its weights are any."""
-        model = self.architecture.build()
-        if self.device is None:
-            return model
-        from ..devices import moved
+        from ..devices import moved  # with torch, which opening a run does without
 
-        return moved(model, self.device)
+        model = self.architecture.build()
+        return model if self.device is None else moved(model, self.device)
 
     def load_model(self, step: int | None = None) -> Any:
         """A TransformerLens model with the weights of a step (default: the last). Raises RunError or ModelError."""

@@ -187,11 +187,8 @@ def _score_repeated_tokens(lens: Lens, settings: ScoreSettings, heads: Heads, fo
         lens.visit_attention(tokens, score_layer, heads)
 
     all_tokens = repeated_random_tokens(lens.d_vocab, bos, settings.prompts).to(lens.device)
-    if all_tokens.shape[1] > lens.n_ctx:
-        raise ModelError(
-            f"prompts of {all_tokens.shape[1]} tokens do not fit the model's context of {lens.n_ctx}; "
-            f"shorten them, as with prompts=inductionkit.scores.prompts.PromptSettings(n_distinct={lens.n_ctx // 5})"
-        )
+    setting = f"prompts=inductionkit.scores.prompts.PromptSettings(n_distinct={lens.n_ctx // 5})"
+    lens.check_length(all_tokens.shape[1], f", as with {setting}")
     for tokens in lens.batches(all_tokens, settings.max_bytes):
         score_batch(tokens)
     for (name, layer), share in shares.items():

@@ -27,7 +27,7 @@ class _Below:
         self.factors.append(weight_scores.write_factors(value, output))
         self.values.append(value)
         self.outputs.append(output)
-        self.previous_token.append(previous_token.to(value.device))
+        self.previous_token.append(previous_token)
 
 
 @torch.no_grad()
@@ -72,7 +72,7 @@ def score_weights(
                     embedding_gram,
                 )
         for name in scores.keys() & wanted:
-            found[name][layer, chosen] = scores[name].to(lens.device)
+            found[name][layer, chosen] = scores[name]
         if looks_below:
             below.add(value, output, previous_token[layer])
         advance()

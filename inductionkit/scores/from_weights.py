@@ -30,7 +30,7 @@ def ov_copying(value: Reading, output: Writing, gram: Float[Tensor, "d_model d_m
     small = (output @ gram @ value).cpu().double()  # as small as it is, precision costs nothing
     eigenvalues = torch.linalg.eigvals(small)
     share: Tensor = small.diagonal(dim1=-2, dim2=-1).sum(-1) / eigenvalues.abs().sum(-1)
-    return share.float()
+    return share.float().to(value.device)
 
 
 def write_factors(value: Reading, output: Writing) -> Writing:

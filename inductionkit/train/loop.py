@@ -51,7 +51,7 @@ def train(
     On the CPU a run continues bit for bit as if it had never stopped, given the same machine, versions
     and `n_threads`. `on_step(model, step, tokens_seen, loss)` is called after each step: a `TrainingWatch`
     fits. `progress` shows a bar, `device` is where torch computes, as "cuda". Raises RunError if `out` holds a run of
-    another recipe or another corpus, or torch cannot use the device.
+    another recipe or another corpus, InductionKitError if torch cannot use the device.
     """
     n_threads_before = torch.get_num_threads()
     torch.set_num_threads(n_threads)

@@ -22,11 +22,11 @@ from common import best_of, peak_bytes
 
 from inductionkit import open_run, scan_run
 from inductionkit.lens import Lens
-from inductionkit.run_folder import RunFolder
 from inductionkit.runs import Run
 from inductionkit.scan.measurement import MAX_BATCH_TOKENS
 from inductionkit.scores.prompts import PromptSettings, repeated_random_tokens
 from inductionkit.train import ModelConfig, Transformer
+from inductionkit.train.run_folder import RunFolder
 
 N_EVALUATION = 32
 scan = partial(scan_run, n_evaluation=N_EVALUATION, n_nulls=0, progress=False)

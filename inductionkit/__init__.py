@@ -4,7 +4,7 @@ The public names below are loaded when first used, so importing the package is c
 neither torch nor transformers.
 """
 
-from ._lazy import lazy_names
+from .system.lazy import lazy_names
 
 _HOME = {
     "AblationView": "widgets",
@@ -16,7 +16,7 @@ _HOME = {
     "HeadGrid": "widgets",
     "HeadScan": "widgets",
     "HeadScatter": "widgets",
-    "HeadScores": "scores.head_scores",
+    "HeadScores": "display.head_scores",
     "HeadTrajectories": "widgets",
     "InContextLearningView": "widgets",
     "InductionKitError": "errors",
@@ -38,7 +38,7 @@ _HOME = {
     "icl_score": "scores.icl",
     "icl_score_at": "phase",
     "icl_sensitivity": "phase",
-    "induction_heads": "scores.heads",
+    "induction_heads": "phase.heads",
     "loss_slope_map": "phase",
     "loss_slope_order": "phase",
     "loss_slopes_around": "phase",

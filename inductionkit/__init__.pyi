@@ -3,6 +3,7 @@
 from .ablation import ablate_heads as ablate_heads
 from .ablation import compare_with_random_heads as compare_with_random_heads
 from .ablation import scan_ablations as scan_ablations
+from .display.head_scores import HeadScores as HeadScores
 from .errors import InductionKitError as InductionKitError
 from .history import example_history as example_history
 from .history import open_history as open_history
@@ -16,6 +17,7 @@ from .phase import loss_slopes_around as loss_slopes_around
 from .phase import model_analysis_table as model_analysis_table
 from .phase import token_loss_change as token_loss_change
 from .phase import token_loss_pca as token_loss_pca
+from .phase.heads import induction_heads as induction_heads
 from .runs import open_run as open_run
 from .scan.behaviours import Behaviour as Behaviour
 from .scan.behaviours import behaviour_losses as behaviour_losses
@@ -27,8 +29,6 @@ from .scan.scanning import scan_run as scan_run
 from .scan.watching import TrainingWatch as TrainingWatch
 from .scores.fuzzy import FuzzyPrompts as FuzzyPrompts
 from .scores.fuzzy import fuzzy_prompts as fuzzy_prompts
-from .scores.head_scores import HeadScores as HeadScores
-from .scores.heads import induction_heads as induction_heads
 from .scores.icl import icl_score as icl_score
 from .widgets import AblationView as AblationView
 from .widgets import AttentionPattern as AttentionPattern

@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 
 from .errors import InductionKitError, RecipeError
-from .plain import plain
+from .system.json_values import plain
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -67,9 +67,9 @@ def train(
 
     A table of recipes is trained into a folder for each run.
     """
+    from .scan.workers import RestartingPool
     from .train import load_recipes, train_table
     from .train import train as train_run
-    from .workers import RestartingPool
 
     recipes = load_recipes(recipe)
     show = sys.stderr.isatty() or console.is_terminal
@@ -113,7 +113,7 @@ def scan(
     from .phase import find_phase_change
     from .runs import open_run
     from .scan.scanning import scan_run
-    from .workers import RestartingPool
+    from .scan.workers import RestartingPool
 
     run = open_run(
         source,

@@ -10,9 +10,9 @@ from rich.console import Console
 from rich.table import Table
 
 from .phase import find_phase_change
+from .phase.heads import induction_heads
 from .runs import open_run
 from .scan.scanning import scan_run
-from .scores.heads import induction_heads
 from .widgets import PhaseExplorer
 
 N_EVALUATION = 64  # held-out examples per checkpoint: enough to see the change, within half a minute

@@ -17,7 +17,7 @@ import numpy.typing as npt
 import xarray as xr
 
 from .errors import HistoryError
-from .zarr_files import is_url, read_zarr, write_zip
+from .system.zarr_files import is_url, read_zarr, write_zip
 
 SCHEMA_VERSION = 1
 PATTERN_SCALE = 1 / 255

@@ -17,10 +17,10 @@ import pandas as pd
 import xarray as xr
 
 from . import plots
-from .atomic import write_atomically
 from .errors import InductionKitError
 from .history import HEAD_SCORES
 from .phase import find_phase_change, model_analysis_table, naming
+from .system.atomic import write_atomically
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

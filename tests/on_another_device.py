@@ -20,15 +20,15 @@ from conftest import random_model
 import inductionkit as ik
 from inductionkit import open_run, scan_heads, scan_run
 from inductionkit.ablation import ablate_heads, compare_with_random_heads, scan_ablations
-from inductionkit.devices import moved
 from inductionkit.errors import InductionKitError, ModelError
 from inductionkit.lens import Lens, open_model
-from inductionkit.run_folder import RunFolder
 from inductionkit.scan.behaviours import repeated_tokens_behaviour, scan_behaviours
 from inductionkit.scan.fuzzy_scan import scan_fuzzy
 from inductionkit.scores.fuzzy import token_class_prompts
+from inductionkit.system.devices import moved
 from inductionkit.train import train
 from inductionkit.train.loop import begin
+from inductionkit.train.run_folder import RunFolder
 from inductionkit.widgets.attention_view import _patterns
 
 DEVICE = os.environ.get("DEVICE", elsewhere.NAME)

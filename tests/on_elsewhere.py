@@ -9,7 +9,7 @@ from checkpoint_folders import TOKENS
 from conftest import random_model
 
 from inductionkit import scan_heads
-from inductionkit.devices import moved
+from inductionkit.system.devices import moved
 
 elsewhere.register()
 

@@ -9,7 +9,7 @@ import pytest
 
 from inductionkit.errors import HistoryError
 from inductionkit.testing import synthetic_history
-from inductionkit.widgets import PhaseExplorer, _films
+from inductionkit.widgets import PhaseExplorer, _pattern_series
 from inductionkit.widgets._payload import unpack_arrays, unpack_lower
 from inductionkit.widgets._phase_data import heads_by_strength
 from inductionkit.widgets.phase_comparison import PhaseComparison
@@ -75,7 +75,7 @@ def sent_by(widget: PhaseExplorer | PhaseComparison, monkeypatch) -> list[tuple[
 def test_patterns_beyond_the_budget_are_sent_when_asked_for(monkeypatch):
     history = synthetic_history(n_text_tokens=12)
     film = 24 * (12 * 13 // 2 + 2 * 12)
-    monkeypatch.setattr(_films, "BUDGET_BYTES", 3 * film + 1)
+    monkeypatch.setattr(_pattern_series, "BUDGET_BYTES", 3 * film + 1)
     explorer = PhaseExplorer(history)
     assert explorer._header["films"]["heads_texts"] == [(4, 0), (5, 0), (heads_by_strength(history)[2], 0)]
     assert len(payload(explorer)["pattern"]) == 3
@@ -99,7 +99,7 @@ def test_questions_for_no_pattern_are_not_answered(asked, monkeypatch):
 
 def test_a_saved_page_holds_the_patterns_of_what_is_chosen(tmp_path, monkeypatch):
     history = synthetic_history(n_text_tokens=12)
-    monkeypatch.setattr(_films, "BUDGET_BYTES", 2 * 24 * (12 * 13 // 2 + 2 * 12))
+    monkeypatch.setattr(_pattern_series, "BUDGET_BYTES", 2 * 24 * (12 * 13 // 2 + 2 * 12))
     explorer = PhaseExplorer(history)
     explorer.head, explorer.heads, explorer.text = (0, 3), [(0, 2)], 1
     state = json.loads(script_text(explorer.save(tmp_path / "page.html").read_text(), "state"))
@@ -108,8 +108,8 @@ def test_a_saved_page_holds_the_patterns_of_what_is_chosen(tmp_path, monkeypatch
 
 def test_a_film_beyond_the_budget_is_thinned(monkeypatch):
     history = synthetic_history(n_text_tokens=12)
-    monkeypatch.setattr(_films, "BUDGET_BYTES", 5 * (12 * 13 // 2 + 2 * 12))
-    films, steps = _films.choose_films(history, [4, 5], text=1, index=2)
+    monkeypatch.setattr(_pattern_series, "BUDGET_BYTES", 5 * (12 * 13 // 2 + 2 * 12))
+    films, steps = _pattern_series.choose_films(history, [4, 5], text=1, index=2)
     assert films == [(4, 1)]
     assert 2 in steps and steps[0] == 0 and steps[-1] == 23 and len(steps) == 5
 

@@ -16,7 +16,7 @@ from inductionkit.history import HEAD_SCORES
 from inductionkit.lens import Lens, reinitialised
 from inductionkit.scan.head_scan import DEFAULT_SCORES, FROM_WEIGHTS, scan_heads
 from inductionkit.scores import on_prompts as head_scores
-from inductionkit.scores.heads import surprise
+from inductionkit.scores.nulls import surprise
 from inductionkit.scores.prompts import PromptSettings
 from inductionkit.testing import perfect_induction_model
 

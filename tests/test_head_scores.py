@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from inductionkit.scores import _heat_maps
-from inductionkit.scores.head_scores import HeadScores
+from inductionkit.display import heat_maps
+from inductionkit.display.head_scores import HeadScores
 
 DIMS = ("layer", "head")
 MARKUP = """</pre></style><script>alert(1)</script><img src=x onerror="alert(2)">&'" onload=alert(3)"""
@@ -332,7 +332,7 @@ def test_without_names_the_cells_are_the_same(monkeypatch):
     scores = random_scores(5, 7)
     scores["qk_trace"][0] = np.nan
     named = Shown(scores._repr_html_())
-    monkeypatch.setattr(_heat_maps, "MAX_NAMED_CELLS", 5 * 7 * len(NAMES) - 1)
+    monkeypatch.setattr(heat_maps, "MAX_NAMED_CELLS", 5 * 7 * len(NAMES) - 1)
     unnamed = Shown(scores._repr_html_())
     assert [m.cells for m in unnamed.maps] == [m.cells for m in named.maps]
     assert [len(m.names) for m in named.maps] == [35] * 10
@@ -406,7 +406,7 @@ def test_text_where_xarray_is_set_to_text():
 
 def test_showing_scores_needs_no_torch():
     program = (
-        "import sys, inductionkit.scores.head_scores as h\n"
+        "import sys, inductionkit.display.head_scores as h\n"
         "h.HeadScores({'copying': (('layer', 'head'), [[0.5]])})._repr_html_()\n"
         "print(*sys.modules)"
     )

@@ -28,8 +28,8 @@ from inductionkit.scan.checkpoint import CheckpointScan
 from inductionkit.scan.measurement import Measurement
 from inductionkit.scan.scanning import scan_run
 from inductionkit.scan.store import GrowingStore
+from inductionkit.scan.workers import RestartingPool
 from inductionkit.train import CheckpointSpec, train
-from inductionkit.workers import RestartingPool
 
 KILLED_SCANS = Path(__file__).with_name("killed_scans.py")
 

@@ -21,9 +21,7 @@ from tokenizers import Tokenizer
 from inductionkit import corpora
 from inductionkit.errors import RecipeError, RunError
 from inductionkit.lens import build_model, load_weights
-from inductionkit.run_folder import RunFolder
 from inductionkit.runs import open_run
-from inductionkit.smeared_keys import SmearedKeys
 from inductionkit.train import (
     CheckpointSpec,
     ModelConfig,
@@ -37,6 +35,8 @@ from inductionkit.train import (
 )
 from inductionkit.train.loop import _lr_factor
 from inductionkit.train.muon import orthogonalise
+from inductionkit.train.run_folder import RunFolder
+from inductionkit.train.smeared_keys import SmearedKeys
 
 
 def weights_of(path):

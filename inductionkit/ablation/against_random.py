@@ -15,9 +15,9 @@ from torch import Tensor
 
 from ..errors import ModelError
 from ..lens import ABLATION_MAX_BYTES, Lens
-from ..progress import progress_bar
-from ..scores.heads import surprise
 from ..scores.icl import icl_score, icl_settings
+from ..scores.nulls import surprise
+from ..system.progress import progress_bar
 from .losses import LONG_NAMES, Head, Kind, head_sets, label, losses_without, settings
 
 Among = Literal["same layers", "all layers"]

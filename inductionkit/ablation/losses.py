@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..errors import ModelError
 from ..lens import HeadZeroing, Lens, transformer_lens_version
-from ..lens.restarting import Found
+from ..lens.head_zeroing import Found
 from ..scores.icl import icl_settings
 
 Head = tuple[int, int]

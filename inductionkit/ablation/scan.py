@@ -14,9 +14,9 @@ from torch import Tensor
 
 from ..errors import ModelError
 from ..lens import ABLATION_MAX_BYTES, Lens
-from ..progress import progress_bar
 from ..runs import Run
 from ..scores.icl import icl_score
+from ..system.progress import progress_bar
 from .losses import LONG_NAMES, Head, Kind, head_sets, label, mean_losses, settings
 
 _Variable = tuple[tuple[str, ...], np.ndarray, dict[str, str]]

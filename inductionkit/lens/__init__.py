@@ -9,9 +9,9 @@ after an error.
 """
 
 from .circuits import Circuits
+from .head_zeroing import ABLATION_MAX_BYTES, HeadZeroing
 from .lens import DEFAULT_MAX_BYTES, Lens
 from .loading import build_model, load_weights, open_model, reinitialised, transformer_lens_version
-from .restarting import ABLATION_MAX_BYTES, HeadZeroing
 
 __all__ = [
     "ABLATION_MAX_BYTES",

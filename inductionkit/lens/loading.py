@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from ..errors import ModelError
-from ..smeared_keys import SmearedKeys
+from ..train.smeared_keys import SmearedKeys
 
 
 def open_model(source: Any) -> Any:

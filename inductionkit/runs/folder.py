@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import RunError
-from ..run_folder import RunFolder
+from ..train.run_folder import RunFolder
 from .architecture import ProjectArchitecture, weights_limit
 from .run import Checkpoint, Run
 from .safe_read import file_bytes, refuse_oversize

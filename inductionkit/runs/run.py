@@ -93,14 +93,14 @@ class Run:
 
         Raises InductionKitError if torch cannot use the device.
         """
-        from ..devices import usable_device
+        from ..system.devices import usable_device
 
         usable_device(device)
         return dataclasses.replace(self, device=str(device))
 
     def standing_model(self) -> Any:
         """A TransformerLens model for `Checkpoint.load_into`, one checkpoint after another; its weights are any."""
-        from ..devices import moved  # with torch, which opening a run does without
+        from ..system.devices import moved  # with torch, which opening a run does without
 
         model = self.architecture.build()
         return model if self.device is None else moved(model, self.device)

@@ -17,9 +17,9 @@ import xarray as xr
 
 from ..errors import ModelError
 from ..lens import Lens, transformer_lens_version
-from ..progress import progress_bar
 from ..runs import Run
 from ..scores.prompts import PromptSettings, repeated_random_tokens
+from ..system.progress import progress_bar
 
 Rows = Sequence[Sequence[int] | np.ndarray | torch.Tensor] | np.ndarray | torch.Tensor
 MAX_BATCH_TOKENS = 2048  # the logits over a large vocabulary, not the activations, fill the memory

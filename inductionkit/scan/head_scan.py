@@ -12,14 +12,14 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from ..display.head_scores import HeadScores
 from ..errors import ModelError
 from ..history import HEAD_SCORES, labelled
 from ..lens import DEFAULT_MAX_BYTES, Lens, reinitialised, transformer_lens_version
-from ..progress import progress_bar
 from ..scores import on_prompts as head_scores
-from ..scores.head_scores import HeadScores
 from ..scores.on_prompts import Share
 from ..scores.prompts import PromptSettings, repeated_random_tokens
+from ..system.progress import progress_bar
 from .weight_scan import COMPOSITION, score_weights
 
 ON_REPEATED_TOKENS = ("prefix_matching", "copying", "logit_lift", "duplicate_token")

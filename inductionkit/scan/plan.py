@@ -9,7 +9,7 @@ from ..errors import HistoryError
 from ..history import open_history
 from ..lens.lens import DEFAULT_MAX_BYTES
 from ..runs import Run
-from ..zarr_files import is_url
+from ..system.zarr_files import is_url
 
 
 @dataclass(frozen=True, repr=False)

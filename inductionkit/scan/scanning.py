@@ -15,15 +15,15 @@ from jaxtyping import Int
 
 from ..errors import HistoryError, InductionKitError
 from ..lens import Lens
-from ..progress import progress_bar
 from ..runs import Run
 from ..scores.prompts import PromptSettings
-from ..workers import measured
-from ..zarr_files import is_url
+from ..system.progress import progress_bar
+from ..system.zarr_files import is_url
 from .checkpoint import CheckpointScan
 from .head_scan import DEFAULT_SCORES, ScoreSettings
 from .measurement import measurement
 from .store import GrowingStore
+from .workers import measured
 
 
 def scan_run(

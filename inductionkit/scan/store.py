@@ -22,7 +22,7 @@ import zarr
 
 from ..errors import HistoryError
 from ..history import open_history
-from ..zarr_files import is_url, refuse_pickle
+from ..system.zarr_files import is_url, refuse_pickle
 
 try:
     import fcntl

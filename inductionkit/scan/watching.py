@@ -19,12 +19,12 @@ import torch
 import xarray as xr
 from jaxtyping import Int
 
-from ..devices import moved
 from ..errors import HistoryError
 from ..history import labelled
 from ..lens import Lens, build_model, load_weights
 from ..lens.swapping import standing_copy, swap_weights
 from ..scores.prompts import PromptSettings
+from ..system.devices import moved
 from ..train import ModelConfig
 from .head_scan import DEFAULT_SCORES, ScoreSettings
 from .measurement import measurement

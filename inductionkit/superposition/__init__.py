@@ -3,7 +3,7 @@
 The public names below are loaded when first used; what reads histories brings in no torch.
 """
 
-from .._lazy import lazy_names
+from ..system.lazy import lazy_names
 
 __getattr__, __dir__, __all__ = lazy_names(
     __name__,

@@ -13,6 +13,7 @@ from .dimensionality import measure_dimensionality as measure_dimensionality
 from .experiments import example_superposition as example_superposition
 from .experiments import open_experiment as open_experiment
 from .experiments import save_experiment as save_experiment
+from .feature_states import state_agreement as state_agreement
 from .geometry import find_polytopes as find_polytopes
 from .geometry import interference_graph as interference_graph
 from .geometry import measure_geometry as measure_geometry
@@ -25,7 +26,6 @@ from .model import draw_points as draw_points
 from .polygons import losses_cross as losses_cross
 from .polygons import polygon_losses as polygon_losses
 from .polygons import train_polygons as train_polygons
-from .states import state_agreement as state_agreement
 from .train import log_spaced_steps as log_spaced_steps
 from .train import train_toy_models as train_toy_models
 

@@ -10,7 +10,7 @@ import xarray as xr
 from jaxtyping import Float
 
 from ..errors import HistoryError, ModelError
-from ..progress import progress_bar
+from ..system.progress import progress_bar
 from .dimensionality import feature_dimensionality
 from .history import SCHEMA_VERSION
 

@@ -17,9 +17,9 @@ from torch import Tensor
 from ..errors import ModelError
 from .closed_form import expected_loss, minimise, not_represented_loss
 from .dimensionality import feature_dimensionality
+from .feature_states import STATES
 from .history import SCHEMA_VERSION
 from .model import ToyModels
-from .states import STATES
 from .train import TrainingSettings, train_toy_models
 
 MIN_SQUARED_NORM = 0.25

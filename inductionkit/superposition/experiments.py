@@ -8,7 +8,7 @@ from pathlib import Path
 import xarray as xr
 
 from ..errors import HistoryError
-from ..zarr_files import read_zarr, write_zip
+from ..system.zarr_files import read_zarr, write_zip
 from .history import SCHEMA_VERSION, validate
 
 EXAMPLES = (

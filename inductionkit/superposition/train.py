@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from ..errors import ModelError
-from ..progress import progress_bar
+from ..system.progress import progress_bar
 from .history import labelled
 from .model import Batch, FeatureSampler, ToyModels, initial_weights
 

@@ -1,21 +1,20 @@
 """Training small transformers on real text, from a recipe to a run folder full of checkpoints."""
 
-from .loop import begin, train
-from .model import ModelConfig, Transformer
-from .recipe import CheckpointSpec, CorpusSpec, OptimiserSpec, Recipe, builtin_recipes, load_recipe, load_recipes
-from .table import train_table
+from ..system.lazy import lazy_names
 
-__all__ = [
-    "CheckpointSpec",
-    "CorpusSpec",
-    "ModelConfig",
-    "OptimiserSpec",
-    "Recipe",
-    "Transformer",
-    "begin",
-    "builtin_recipes",
-    "load_recipe",
-    "load_recipes",
-    "train",
-    "train_table",
-]
+_HOME = {
+    "CheckpointSpec": "recipe",
+    "CorpusSpec": "recipe",
+    "ModelConfig": "model",
+    "OptimiserSpec": "recipe",
+    "Recipe": "recipe",
+    "Transformer": "model",
+    "begin": "loop",
+    "builtin_recipes": "recipe",
+    "load_recipe": "recipe",
+    "load_recipes": "recipe",
+    "train": "loop",
+    "train_table": "table",
+}
+
+__getattr__, __dir__, __all__ = lazy_names(__name__, _HOME)

@@ -19,15 +19,15 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from tokenizers import Tokenizer
 
-from .. import corpora
-from ..atomic import write_atomically
-from ..devices import usable_device
 from ..errors import RecipeError, RunError
-from ..plain import plain
-from ..run_folder import RunFolder
+from ..system.atomic import write_atomically
+from ..system.devices import usable_device
+from ..system.json_values import plain
+from . import corpora
 from .model import Transformer, next_token_loss
 from .muon import Muon
 from .recipe import CorpusSpec, OptimiserSpec, Recipe
+from .run_folder import RunFolder
 
 RESUME_FILE = "resume.pt"
 N_EVALUATION_ROWS = 128

@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from ..errors import RecipeError
-from ..smeared_keys import SmearedKeys
+from .smeared_keys import SmearedKeys
 
 
 @dataclass(frozen=True)

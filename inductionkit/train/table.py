@@ -7,10 +7,10 @@ from concurrent.futures import Executor, as_completed
 from pathlib import Path
 
 from ..errors import RecipeError
-from ..progress import progress_bar
-from ..run_folder import RunFolder
+from ..system.progress import progress_bar
 from .loop import train
 from .recipe import Recipe
+from .run_folder import RunFolder
 
 
 def train_table(

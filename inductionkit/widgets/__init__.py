@@ -1,6 +1,6 @@
 """Interactive views of histories, scans and experiments: they run in the browser, in Jupyter or from one saved file."""
 
-from .._lazy import lazy_names
+from ..system.lazy import lazy_names
 
 _HOME = {
     "AblationView": "ablation_view",

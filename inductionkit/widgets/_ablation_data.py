@@ -8,8 +8,8 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Float
 
+from ..display.score_maps import printable
 from ..errors import HistoryError
-from ..scores._score_maps import printable
 from ._choices import Head, head_numbers
 
 METRICS = ("icl_score_change", "loss_change")

@@ -9,7 +9,7 @@ import xarray as xr
 
 from ..history import HEAD_SCORES, PATTERN_SCALE, validate
 from ..phase import loss_slope_map
-from ._films import Film, film_arrays, has_patterns
+from ._pattern_series import Film, film_arrays, has_patterns
 from ._payload import halved, pack_arrays
 
 # A training log may hold a value for every step; a chart is some 600 pixels wide.

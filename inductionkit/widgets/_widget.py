@@ -10,7 +10,7 @@ from typing import ClassVar
 import anywidget
 import traitlets
 
-from ..atomic import write_atomically
+from ..system.atomic import write_atomically
 from ._page import read_bundle, render_page
 
 

@@ -8,9 +8,10 @@ import numpy as np
 import traitlets
 import xarray as xr
 
+from ..display.score_maps import ScoreMap, ScoreMaps, score_maps
 from ..errors import HistoryError
-from ..scores._score_maps import ScoreMap, ScoreMaps, score_maps
-from ..scores.heads import BOTH, induction_heads, surprise
+from ..phase.heads import BOTH, induction_heads
+from ..scores.nulls import surprise
 from ._choices import Head, HeadsChoice, head_numbers
 from ._payload import pack_arrays
 

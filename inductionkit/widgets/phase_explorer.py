@@ -13,11 +13,11 @@ import xarray as xr
 from ..errors import HistoryError
 from ..history import validate
 from ._choices import Choices, Head, HeadsChoice
-from ._films import choose_films, has_patterns, one_pattern
 from ._following import Observable, follow_store
 from ._linking import link_explorers
+from ._pattern_series import choose_films, has_patterns, one_pattern
 from ._phase_data import VIEWS, heads_by_strength, lacking_views, phase_payload
-from ._window import WindowLike, as_phase, window_header
+from ._phase_marks import WindowLike, as_phase, window_header
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -130,8 +130,8 @@ def test_views_of_two_cells_are_linked(live):
     """The second asks the kernel for patterns that did not come along."""
     page = live(
         EXPLORER,
-        "from inductionkit.widgets import _films\n"
-        "_films.BUDGET_BYTES = 10_000  # less than one film\n"
+        "from inductionkit.widgets import _pattern_series\n"
+        "_pattern_series.BUDGET_BYTES = 10_000  # less than one film\n"
         "pattern, losses = AttentionPattern(explorer.history), LossView(explorer.history)\n"
         "explorer.link(pattern); pattern.link(losses)\n"
         "pattern",
@@ -195,7 +195,8 @@ def test_stepping_goes_on_when_the_kernel_dies(live):
 
 def test_a_pattern_that_did_not_come_along_is_missed_when_the_kernel_is_gone(live):
     page = live(
-        f"from inductionkit.widgets import _films\n_films.BUDGET_BYTES = 10_000  # less than one film\n{EXPLORER}"
+        "from inductionkit.widgets import _pattern_series\n"
+        f"_pattern_series.BUDGET_BYTES = 10_000  # less than one film\n{EXPLORER}"
     )
     root = widget(page, 0)
     shut_kernel_down(page)

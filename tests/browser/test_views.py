@@ -22,7 +22,7 @@ from playwright.sync_api import expect
 
 from inductionkit.phase import find_phase_change
 from inductionkit.testing import synthetic_history
-from inductionkit.widgets import PhaseExplorer, _films
+from inductionkit.widgets import PhaseExplorer, _pattern_series
 
 
 def test_the_axis_is_log_or_linear_in_tokens_or_steps(explorer, history):
@@ -131,7 +131,7 @@ def test_tokens_are_shaded_by_ov_lift(explorer):
 
 
 def test_a_pattern_that_the_page_lacks_is_said_to_be_missing(opened, history, monkeypatch):
-    monkeypatch.setattr(_films, "BUDGET_BYTES", N_STEPS * (24 * 25 // 2 + 2 * 24))
+    monkeypatch.setattr(_pattern_series, "BUDGET_BYTES", N_STEPS * (24 * 25 // 2 + 2 * 24))
     page = opened(PhaseExplorer(history))
     expect(page.locator(".ik-overlay[data-shown='23/4/0']")).to_be_visible()
     page.locator('[data-choice="head"]').select_option(label="0.2")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pandas as pd
 import xarray as xr
 
 from ..errors import HistoryError
 from ..history import HEAD_SCORES
+from ..scores.nulls import surprise
 
 BOTH = ("prefix_matching", "copying")
 
@@ -44,10 +44,3 @@ def induction_heads(scores: xr.Dataset, min_prefix_matching: float = 0.3, min_co
             table[f"{name}_p"] = surprise(table[name].to_numpy(), scores[f"{name}_null"].values)
     both = (table["prefix_matching"] >= min_prefix_matching) & (table["copying"] >= min_copying)
     return table[both].sort_values("prefix_matching", ascending=False)
-
-
-def surprise(values: np.ndarray, null: np.ndarray) -> np.ndarray:
-    """Share of the null, with the value itself counted among it, that is as high or higher: 1/(1 + n) to 1."""
-    null = np.sort(null[np.isfinite(null)])
-    n_as_high = len(null) - np.searchsorted(null, values, side="left")
-    return (1 + n_as_high) / (1 + len(null))

@@ -14,9 +14,9 @@ from typing import Any, ParamSpec, TypeVar
 import torch
 import xarray as xr
 
-from .errors import InductionKitError, RunError
-from .lens import Lens
-from .scan.checkpoint import CheckpointScan
+from ..errors import InductionKitError, RunError
+from ..lens import Lens
+from .checkpoint import CheckpointScan
 
 MAX_ATTEMPTS = 3  # of a checkpoint whose worker dies
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from .errors import InductionKitError
+from ..errors import InductionKitError
 
 
 def usable_device(name: str | torch.device) -> torch.device:

@@ -11,7 +11,7 @@ import numpy as np
 import xarray as xr
 import zarr
 
-from .errors import HistoryError
+from ..errors import HistoryError
 
 _METADATA_FILES = (".zarray", ".zmetadata", "zarr.json")
 

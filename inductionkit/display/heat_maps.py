@@ -10,7 +10,7 @@ from importlib.resources import files
 import numpy as np
 from jaxtyping import Bool
 
-from ._score_maps import N_LEVELS, ScoreMap, ScoreMaps, printable
+from .score_maps import N_LEVELS, ScoreMap, ScoreMaps, printable
 
 N_HEADS_OF_TABLE = 10
 MAX_NAMED_CELLS = 12_000  # beyond, a name for every cell would make the page heavy
@@ -200,7 +200,7 @@ def _unit(score: ScoreMap) -> str:
 
 @cache
 def _style() -> str:
-    sheet = files(__package__).joinpath("_heat_maps.css").read_text(encoding="utf-8")
+    sheet = files(__package__).joinpath("heat_maps.css").read_text(encoding="utf-8")
     cells = [
         f".ik-scores .{sign}{level}{{stroke:{_colour(ramps, level / N_LEVELS)}}}"
         for sign, ramps in (("p", ABOVE), ("n", BELOW))

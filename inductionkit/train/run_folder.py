@@ -23,8 +23,8 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as load_safetensors
 from safetensors.numpy import save as save_safetensors
 
-from .atomic import write_atomically
-from .errors import RunError
+from ..errors import RunError
+from ..system.atomic import write_atomically
 
 FORMAT = "inductionkit-run"
 FORMAT_VERSION = 1

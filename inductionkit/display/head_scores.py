@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import xarray as xr
 
-from ._heat_maps import render
-from ._score_maps import score_maps, text_table
+from .heat_maps import render
+from .score_maps import score_maps, text_table
 
 
 class HeadScores(xr.Dataset):

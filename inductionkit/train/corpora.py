@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from .errors import RecipeError
+from ..errors import RecipeError
 
 BOS = "<|bos|>"
 BOS_ID = 0

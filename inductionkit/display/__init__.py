@@ -1,0 +1,1 @@
+"""How head scores show themselves in a notebook or a terminal: heat maps and tables. No torch."""

@@ -22,7 +22,7 @@ import warnings
 import torch
 from common import random_gpt2
 
-from inductionkit.ablation import ablate_heads
+from inductionkit.ablation import scan_ablations
 from inductionkit.lens import build_model
 
 warnings.filterwarnings("ignore")
@@ -90,10 +90,10 @@ def show(name: str, model, n_sequences: int, length: int, n_rounds: int) -> None
             part = {name: seconds(call) for name, call in parts(model, tokens).items()}
         last = part["unembedding"] + part["loss"]
         ablated = (n_layers - 1) / 2 * part["block"] + part.get("MLP", 0) + last
-        full = seconds(lambda: ablate_heads(model, tokens, progress=False), 1) / n_heads
+        full = seconds(lambda: scan_ablations(model, tokens, progress=False), 1) / n_heads
         hooked = seconds(lambda: hooked_pass(model, tokens))
         preserving = (
-            seconds(lambda: ablate_heads(model, tokens, kind="pattern_preserving", progress=False), 1) / n_heads
+            seconds(lambda: scan_ablations(model, tokens, kind="pattern_preserving", progress=False), 1) / n_heads
         )
         hooked_patterns = seconds(lambda: hooked_pass(model, tokens, frozen))
         for what, ratio in {

@@ -23,13 +23,13 @@ from common import best_of, peak_bytes
 from inductionkit import open_run, scan_run
 from inductionkit.lens import Lens
 from inductionkit.runs import Run
-from inductionkit.scan.measurement import MAX_BATCH_TOKENS
+from inductionkit.scan.losses import MAX_BATCH_TOKENS
 from inductionkit.scores.prompts import PromptSettings, repeated_random_tokens
 from inductionkit.train import ModelConfig, Transformer
 from inductionkit.train.run_folder import RunFolder
 
 N_EVALUATION = 32
-scan = partial(scan_run, n_evaluation=N_EVALUATION, n_nulls=0, progress=False)
+scan = partial(scan_run, n_evaluation=N_EVALUATION, progress=False)
 
 
 def twelve_checkpoints(folder: Path, n: int = 12) -> Run:
@@ -47,10 +47,10 @@ def twelve_checkpoints(folder: Path, n: int = 12) -> Run:
 def bare_passes(run: Run, model: torch.nn.Module) -> None:
     """The tokens of a checkpoint's measurement through a bare model, in the same batches."""
     lens = Lens(model)
-    evaluation = torch.from_numpy(run.held_out()[:N_EVALUATION].astype(np.int64))
-    prompts = repeated_random_tokens(lens.d_vocab, lens.bos, PromptSettings())
-    batches = [*lens.batches(prompts), *evaluation.split(max(1, MAX_BATCH_TOKENS // evaluation.shape[1]))]
-    batches += [evaluation[:8], evaluation[:1, :51], evaluation[:1, :64]]  # previous tokens on text, the two texts
+    held_out = torch.from_numpy(run.held_out()[:N_EVALUATION].astype(np.int64))
+    prompts = repeated_random_tokens(lens.d_vocab, lens.bos, PromptSettings(), held_out.numpy())
+    batches = [*lens.batches(prompts), *held_out.split(max(1, MAX_BATCH_TOKENS // held_out.shape[1]))]
+    batches += [held_out[:8], held_out[:1, :51], held_out[:1, :64]]  # previous tokens on text, the two texts
     with torch.no_grad():
         for tokens in batches:
             model(tokens, return_type="logits")

@@ -94,7 +94,7 @@ def main(chromium: str) -> None:
     with sync_playwright() as playwright, tempfile.TemporaryDirectory() as folder:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--headless=new", "--no-sandbox"])
         for name, shape in SHAPES.items():
-            path = PhaseExplorer(history_of(*shape), window=WINDOW).save(Path(folder) / "page.html")
+            path = PhaseExplorer(history_of(*shape), phase=WINDOW).save(Path(folder) / "page.html")
             page = browser.new_page(viewport={"width": 1200, "height": 900})
             first, steps = measure(page, path)
             page.close()
@@ -102,7 +102,7 @@ def main(chromium: str) -> None:
             print(f"{name:24}{size:6.2f} MB{first:10.0f} ms{median:10.1f} ms{late:7.1f} ms")
         browser.close()
         bundled = example_history()
-        path = PhaseExplorer(bundled, window=find_phase_change(bundled)).save(Path(folder) / "page.html")
+        path = PhaseExplorer(bundled, phase=find_phase_change(bundled)).save(Path(folder) / "page.html")
         print(f"the bundled run's page: {path.stat().st_size / 1e6:.2f} MB")
     view = AttentionPattern(history_of(1, 12, 512).isel(step=[-1]))
     n_bytes = len(base64.b64encode(view._data)) + len(view._esm)

@@ -1,12 +1,13 @@
-"""How the documentation is built: `make docs`. What the code knows already is written from it, not by hand.
+"""How the documentation is built: `make docs`. What the code knows already is generated from it, not written by hand.
 
 Before each build the tutorials and the picture are copied from `examples/`, the gallery is written, and two tables
-are made: the variables of a history from its schema, the command line from its commands. What is made here stays
+are made: the variables of a history from their definitions, the command line from its commands. What is made here stays
 out of git.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import runpy
 import shutil
@@ -27,10 +28,13 @@ from sphinx.util.nodes import make_refnode
 from traitlets import HasTraits
 
 from inductionkit.cli import app as command_line
-from inductionkit.history import VARIABLES
+from inductionkit.history import VARIABLES, Variable
+from inductionkit.scan import heads  # noqa: F401  importing it registers the head scores
+from inductionkit.scores.score import SCORES
 
 HERE = Path(__file__).parent
 EXAMPLES = HERE.parent / "examples"
+PUBLIC = ("inductionkit", "inductionkit.phase", "inductionkit.ablation", "inductionkit.widgets")
 
 project = "inductionkit"
 release = version = version_of(project)
@@ -44,7 +48,7 @@ default_role = "name"
 myst_enable_extensions = ["dollarmath", "amsmath", "deflist"]
 myst_heading_anchors = 3
 nb_execution_mode = "off"
-# A notebook keeps no state of its widgets, so there is nothing to draw: what stands in for one is its text.
+# A notebook keeps no state of its widgets, so there is nothing to draw: the page shows a widget's text instead.
 nb_ipywidgets_js: dict[str, dict[str, str]] = {}
 nb_mime_priority_overrides = [("html", "application/vnd.jupyter.widget-view+json", None)]
 
@@ -66,9 +70,9 @@ html_show_sphinx = False
 
 
 class NameRole(XRefRole):
-    """A name in backticks: a link where it is an object's, code otherwise, and in both cases just as it is written.
+    """A name in backticks: a link if an object has that name, code otherwise, and in both cases as it is written.
 
-    With `warn_dangling` it must be an object's, and may be shown by another name, as links may.
+    With `warn_dangling` an object must have the name, and the link may show another text.
     """
 
     def process_link(
@@ -86,19 +90,21 @@ class NameRole(XRefRole):
 def find_public_name(
     app: Sphinx, env: BuildEnvironment, node: addnodes.pending_xref, shown: nodes.TextElement
 ) -> nodes.Element | None:
-    """The object of that name in the package, for a name that is none of the module that the text stands in."""
-    domain = env.domains.python_domain
-    found = domain.objects.get(f"inductionkit.{node['reftarget']}") if node.get("refdomain") == "py" else None
-    if found is None:
+    """The public object of that name, for a name that does not belong to the module whose text names it."""
+    if node.get("refdomain") != "py":
         return None
-    return make_refnode(app.builder, node["refdoc"], found.docname, found.node_id, shown)
+    objects = env.domains.python_domain.objects
+    for place in PUBLIC:
+        if found := objects.get(f"{place}.{node['reftarget']}"):
+            return make_refnode(app.builder, node["refdoc"], found.docname, found.node_id, shown)
+    return None
 
 
 def readable_signature(app: Sphinx, what: str, name: str, obj: object, options: object, given: str, returns: str):
-    """A signature that tells the parameters.
+    """A signature with the parameters that a user passes.
 
-    Widgets take theirs in `__init__`, behind a metaclass that says `*args`; dataclasses call a default that is made
-    anew each time `<factory>`.
+    Widgets take theirs in `__init__`, behind a metaclass whose signature is `*args`; dataclasses show a default that is
+    made for each instance as `<factory>`.
     """
     if what == "class" and issubclass(obj, HasTraits):
         taken = signature_of(obj.__init__, bound_method=True)
@@ -107,7 +113,7 @@ def readable_signature(app: Sphinx, what: str, name: str, obj: object, options: 
 
 
 def copy_examples(folder: Path, made: Path) -> None:
-    """The tutorials into `folder`, whatever they are, and the picture of the explorer."""
+    """Copy all tutorials into `folder`, and the picture of the explorer into `made`."""
     notebooks = sorted(EXAMPLES.glob("*.ipynb"))
     folder.mkdir(exist_ok=True)
     for stale in {path.name for path in folder.iterdir()} - {path.name for path in notebooks}:
@@ -118,16 +124,24 @@ def copy_examples(folder: Path, made: Path) -> None:
 
 
 def variables_table() -> Iterator[str]:
-    """The schema of a history as a Markdown table."""
+    """The variables of a history as a Markdown table: the head scores, their nulls, then the rest."""
+    scores = {name: score.variable for name, score in SCORES.items()}
+    nulls = {f"{name}_null": null_of(name, variable) for name, variable in scores.items()}
     yield "| variable | dimensions | units | what | source |"
     yield "|---|---|---|---|---|"
-    for name, variable in VARIABLES.items():
+    for name, variable in (scores | nulls | VARIABLES).items():
         cells = (f"`{name}`", ", ".join(variable.dims), variable.units, variable.long_name, variable.reference)
         yield f"| {' | '.join(cells)} |"
 
 
+def null_of(name: str, variable: Variable) -> Variable:
+    """The null distribution of a head score."""
+    dims, what = ("null", *variable.dims[1:]), f"`{name}` on models whose matrices are drawn anew"
+    return dataclasses.replace(variable, dims=dims, long_name=what)
+
+
 def command_sections(app: typer.Typer) -> Iterator[str]:
-    """Every command as its own `--help` tells it."""
+    """Every command with the text of its `--help`."""
     group = typer.main.get_command(app)
     context = group.context_class(group, info_name=project)
     yield from command_section(context)
@@ -141,12 +155,12 @@ def command_section(context: object) -> Iterator[str]:
     yield f"```text\n{usage}\n```"
     yield inspect.cleandoc(context.command.help or "")
     rows = [parameter.get_help_record(context) for parameter in context.command.get_params(context)]
-    told = [f"| `{names}` | {says} |" for names, says in filter(None, rows)]
-    yield "\n".join(["| parameter | meaning |", "|---|---|", *told])
+    described = [f"| `{names}` | {meaning} |" for names, meaning in filter(None, rows)]
+    yield "\n".join(["| parameter | meaning |", "|---|---|", *described])
 
 
 def write_made(path: Path, lines: Iterator[str], between: str) -> None:
-    """Write what is made for a build, unless it stands there already: an unchanged page is not built again."""
+    """Write what is made for a build, unless it is there already: an unchanged page is not built again."""
     text = between.join(lines) + "\n"
     if not path.exists() or path.read_text(encoding="utf-8") != text:
         path.write_text(text, encoding="utf-8")

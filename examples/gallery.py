@@ -1,6 +1,6 @@
 """The gallery: explorers as pages that any web host can serve. `python examples/gallery.py OUT` writes them.
 
-Nothing is trained or scanned: all histories ship with the package or lie beside this file.
+Nothing is trained or scanned: all histories ship with the package or are in the folder `case` beside this file.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ iframe { width: 100%; height: 34rem; border: 1px solid #8886; border-radius: 6px
 
 def two_layers() -> ik.PhaseExplorer:
     history = ik.example_history()
-    return ik.PhaseExplorer(history, window=ik.find_phase_change(history), control=ik.example_history("one-layer"))
+    return ik.PhaseExplorer(history, phase=ik.find_phase_change(history), control=ik.example_history("one-layer"))
 
 
 def three_layers() -> ik.PhaseExplorer:
     history = ik.open_history(CASE / "three-layer.zarr.zip")
-    return ik.PhaseExplorer(history, window=ik.find_phase_change(history))
+    return ik.PhaseExplorer(history, phase=ik.find_phase_change(history))
 
 
 def depth() -> ik.PhaseComparison:
@@ -45,12 +45,12 @@ def toy_models() -> ik.SuperpositionView:
     return view
 
 
-def phase_diagram() -> ik.PhaseDiagramView:
-    return ik.PhaseDiagramView(sp.example_superposition("phase-diagram-3-2"))
+def phase_diagram() -> ik.widgets.PhaseDiagramView:
+    return ik.widgets.PhaseDiagramView(sp.example_superposition("phase-diagram-3-2"))
 
 
-def double_descent() -> ik.DoubleDescentView:
-    return ik.DoubleDescentView(sp.example_superposition("double-descent"))
+def double_descent() -> ik.widgets.DoubleDescentView:
+    return ik.widgets.DoubleDescentView(sp.example_superposition("double-descent"))
 
 
 PAGES: dict[str, tuple[str, Callable]] = {

@@ -67,7 +67,7 @@ def train(
 
     A table of recipes is trained into a folder for each run.
     """
-    from .scan.workers import RestartingPool
+    from .scan.restarting_pool import RestartingPool
     from .train import load_recipes, train_table
     from .train import train as train_run
 
@@ -112,8 +112,8 @@ def scan(
     """Scan every checkpoint of a run and say where the phase change is."""
     from .phase import find_phase_change
     from .runs import open_run
-    from .scan.scanning import scan_run
-    from .scan.workers import RestartingPool
+    from .scan.restarting_pool import RestartingPool
+    from .scan.run_scan import scan_run
 
     run = open_run(
         source,
@@ -175,8 +175,7 @@ def explore(
     from .widgets import PhaseExplorer
 
     opened = open_history(history)
-    change = find_phase_change(opened)
-    path = PhaseExplorer(opened, window=change if change else None).save(out)
+    path = PhaseExplorer(opened, phase=find_phase_change(opened)).save(out)
     _say(f"wrote {path}", {"page": path}, as_json)
     if show:
         webbrowser.open(path.resolve().as_uri())

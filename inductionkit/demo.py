@@ -12,7 +12,7 @@ from rich.table import Table
 from .phase import find_phase_change
 from .phase.heads import induction_heads
 from .runs import open_run
-from .scan.scanning import scan_run
+from .scan.run_scan import scan_run
 from .widgets import PhaseExplorer
 
 N_EVALUATION = 64  # held-out examples per checkpoint: enough to see the change, within half a minute
@@ -23,9 +23,9 @@ def run_demo(out: Path, console: Console) -> None:
     out.mkdir(parents=True, exist_ok=True)
     run, control = open_run("bundled"), open_run("bundled:one-layer")
     console.print(f"[bold]{run!r}[/]")
-    history = scan_run(run, store=out / "two-layer.zarr", n_evaluation=N_EVALUATION)
+    history = scan_run(run, store=out / "two-layer.zarr", n_evaluation=N_EVALUATION, n_nulls=1)
     console.print(f"[bold]{control!r}[/]")
-    control_history = scan_run(control, store=out / "one-layer.zarr", n_evaluation=N_EVALUATION)
+    control_history = scan_run(control, store=out / "one-layer.zarr", n_evaluation=N_EVALUATION, n_nulls=1)
 
     console.print(_progress_table(history))
     heads = induction_heads(history.isel(step=-1))
@@ -35,7 +35,7 @@ def run_demo(out: Path, console: Console) -> None:
     console.print(f"\n{phase!r}")
     console.print(f"\nThe one-layer control: {no_phase!r}")
 
-    page = PhaseExplorer(history, window=phase if phase else None, control=control_history).save(out / "phase.html")
+    page = PhaseExplorer(history, phase=phase, control=control_history).save(out / "phase.html")
     console.print(f"\nHistories: {out / 'two-layer.zarr'}, {out / 'one-layer.zarr'}")
     console.print(f"[bold]Open {page} in a browser[/], or `make lab` for the tutorial.")
 

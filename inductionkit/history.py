@@ -1,8 +1,7 @@
 """What a scan leaves: a labelled, self-describing data set over the checkpoints of a run.
 
-The schema is the one table below. A history is an `xarray.Dataset`; on disk it is Zarr. A scan
-writes one checkpoint at a time and marks it in `scanned` last, so that a store holds each
-checkpoint whole or not at all.
+A history is an `xarray.Dataset`; on disk it is Zarr. The table below has the variables that the analysis reads; each
+head score (step, layer, head) brings its row with it, from where it is defined in `inductionkit.scores`.
 """
 
 from __future__ import annotations
@@ -22,50 +21,27 @@ from .system.zarr_files import is_url, read_zarr, write_zip
 SCHEMA_VERSION = 1
 PATTERN_SCALE = 1 / 255
 PER_HEAD = ("step", "layer", "head")
+HISTORY = "history"  # the attribute `contents` of what `scan_run` leaves; ablations and the like have their own
 
 
 @dataclasses.dataclass(frozen=True)
 class Variable:
+    """What a variable of a history is: its dimensions and type, and the labels that are stored with it."""
+
     dims: tuple[str, ...]
     dtype: str
     units: str
     long_name: str
     reference: str = ""
 
+    @property
+    def attrs(self) -> dict[str, str]:
+        """Units, long name and reference, as they are stored beside the values."""
+        about = {"units": self.units, "long_name": self.long_name, "reference": self.reference}
+        return {name: text for name, text in about.items() if text}
+
 
 VARIABLES = {
-    "prefix_matching": Variable(
-        PER_HEAD,
-        "float32",
-        "1",
-        "attention to the followers of earlier copies of the token, on repeated random tokens",
-        "O22",
-    ),
-    "copying": Variable(
-        PER_HEAD,
-        "float32",
-        "1",
-        "share of the OV circuit's logit rise that falls on attended tokens, -1 to 1",
-        "O22, rescaled",
-    ),
-    "logit_lift": Variable(PER_HEAD, "float32", "nats", "OV logit lift on attended tokens", "O22"),
-    "previous_token": Variable(PER_HEAD, "float32", "1", "attention to the token before, on text", "E21"),
-    "duplicate_token": Variable(
-        PER_HEAD, "float32", "1", "attention to earlier copies of the token, on repeated random tokens", "E21"
-    ),
-    "ov_copying": Variable(PER_HEAD, "float32", "1", "share of positive eigenvalues of the OV circuit, -1 to 1", "E21"),
-    "qk_trace": Variable(
-        PER_HEAD, "float32", "1", "K-composition with previous-token heads to match the same token", "O22, eq. 4"
-    ),
-    "k_composition": Variable(
-        PER_HEAD, "float32", "1", "strongest K-composition with an earlier head, less the random baseline", "E21"
-    ),
-    "q_composition": Variable(
-        PER_HEAD, "float32", "1", "strongest Q-composition with an earlier head, less the random baseline", "E21"
-    ),
-    "v_composition": Variable(
-        PER_HEAD, "float32", "1", "strongest V-composition with an earlier head, less the random baseline", "E21"
-    ),
     "loss": Variable(("step",), "float32", "nats/token", "mean loss on held-out text"),
     "loss_by_position": Variable(
         ("step", "position"),
@@ -108,38 +84,27 @@ VARIABLES = {
     "training_loss": Variable(
         ("log",), "float32", "nats/token", "loss on the training batches, as logged while training"
     ),
-}
-
-HEAD_SCORES = tuple(name for name, variable in VARIABLES.items() if variable.dims == PER_HEAD)
-
-VARIABLES |= {
-    f"{name}_null": dataclasses.replace(
-        VARIABLES[name], dims=("null", "layer", "head"), long_name=f"{name} on models whose matrices are drawn anew"
-    )
-    for name in HEAD_SCORES
+    "weights_digest": Variable(
+        ("step",), "uint64", "", "fingerprint of the checkpoint's weights: the same for the same weights"
+    ),
 }
 
 
 def labelled(
-    values: Mapping[str, npt.ArrayLike], coords: Mapping[str, object], attrs: Mapping[str, object]
+    values: Mapping[str, npt.ArrayLike],
+    rows: Mapping[str, Variable],
+    coords: Mapping[str, object] | None = None,
+    attrs: Mapping[str, object] | None = None,
 ) -> xr.Dataset:
-    """A Dataset from plain arrays, with dims, units and long names from the schema.
+    """A Dataset from plain arrays, with dims, units and long names from `rows`.
 
-    `values` are keyed by names of `VARIABLES`; a variable may lack leading dims that the caller
-    does not have (a scan of one model has no `step`). `coords` must cover the dims used.
+    A variable may lack leading dims that the caller does not have: the scan of one model has no `step`.
     """
     data = {}
     for name, array in values.items():
-        variable = VARIABLES[name]
-        dims = variable.dims[len(variable.dims) - np.ndim(array) :]
-        about = {"units": variable.units, "long_name": variable.long_name, "reference": variable.reference}
-        data[name] = (dims, np.asarray(array), {key: text for key, text in about.items() if text})
-    dataset = xr.Dataset(data, coords, {"schema_version": SCHEMA_VERSION, **attrs})
-    if "step" in dataset.coords:
-        dataset["step"].attrs.update(long_name="optimiser step")
-    if "tokens_seen" in dataset.coords:
-        dataset["tokens_seen"].attrs.update(units="tokens", long_name="training tokens seen")
-    return dataset
+        row = rows[name]
+        data[name] = (row.dims[len(row.dims) - np.ndim(array) :], np.asarray(array), row.attrs)
+    return xr.Dataset(data, coords, attrs)
 
 
 def validate(history: xr.Dataset, needs: tuple[str, ...] = ()) -> xr.Dataset:
@@ -153,7 +118,8 @@ def validate(history: xr.Dataset, needs: tuple[str, ...] = ()) -> xr.Dataset:
         raise HistoryError(
             f"the history lacks {', '.join(missing)}; it has {', '.join(map(str, history.data_vars)) or 'no variables'}"
         )
-    for name, variable in VARIABLES.items():
+    rows = VARIABLES if history.attrs.get("contents", HISTORY) == HISTORY else {}
+    for name, variable in rows.items():
         if name in history and history[name].dims != variable.dims:
             raise HistoryError(f"{name} has dims {history[name].dims}, expected {variable.dims}")
     if "step" not in history.coords or not history.sizes["step"]:
@@ -164,8 +130,19 @@ def validate(history: xr.Dataset, needs: tuple[str, ...] = ()) -> xr.Dataset:
     return history
 
 
+def head_scores(history: xr.Dataset) -> tuple[str, ...]:
+    """Return the names of the per-head scores of a history or a scan, in the order in which they were asked for.
+
+    A score is a number for each (layer, head), at each step or once; its null values have another dim and are left out.
+    """
+    per_head = (PER_HEAD, PER_HEAD[1:])
+    names = [str(name) for name, var in history.data_vars.items() if var.dims in per_head and var.dtype.kind in "fiu"]
+    asked = str(history.attrs.get("scores", "")).split()  # a Zarr store lists its variables in another order
+    return tuple(sorted(names, key=lambda name: asked.index(name) if name in asked else len(asked)))
+
+
 def open_history(path: str | Path) -> xr.Dataset:
-    """Open a history that a scan stored: checkpoints scanned so far, read into memory.
+    """Open what a scan stored: checkpoints scanned so far, in order of steps, read into memory.
 
     `path` is a Zarr folder, a zipped one, or a URL that fsspec reaches. Raises HistoryError where there
     is none or it does not follow the schema.
@@ -179,9 +156,15 @@ def open_history(path: str | Path) -> xr.Dataset:
         raise HistoryError(
             f"{path} has schema version {stored.attrs['schema_version']}, this inductionkit reads {SCHEMA_VERSION}"
         )
-    if "training_loss" in stored:  # the rest is room that a run in training has not filled yet
-        stored = stored.isel(log=np.isfinite(stored["training_loss"].values))
     return validate(stored)
+
+
+def history_steps(path: str | Path) -> list[int]:
+    """The steps that a scan has stored at `path` so far, empty where there is none. Reads nothing else."""
+    if not is_url(path) and not Path(path).exists():
+        return []
+    steps: list[int] = read_zarr(path, ("step",))["step"].values.tolist()
+    return steps
 
 
 def save_history(history: xr.Dataset, path: str | Path) -> None:

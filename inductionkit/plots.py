@@ -16,6 +16,8 @@ import xarray as xr
 from .errors import HistoryError, InductionKitError
 from .history import validate
 from .phase import PhaseChange, find_phase_change, loss_slope_map, token_loss_pca
+from .phase.clock import AXIS_TITLES, clock_of, elapsed, on_one_clock
+from .phase.drawing import PhaseLike, bump_chord, phase_to_draw
 from .phase.naming import named
 
 if TYPE_CHECKING:
@@ -26,61 +28,62 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # 
 GREY, SHADE = "#9a9a9a", "#f6dfb0"
 
 
-def plot_loss(history: xr.Dataset, phase: PhaseChange | None = None, ax: Axes | None = None) -> Axes:
-    """Mean loss on held-out text, in nats per token, against tokens seen; dashed where it leaves its convex envelope.
+def plot_loss(history: xr.Dataset, phase: PhaseLike = None, ax: Axes | None = None) -> Axes:
+    """Mean loss on held-out text, in nats per token, over training; dashed where it leaves its convex envelope.
 
-    Drawn of `history` on `ax`, or on new axes; `phase`, what `find_phase_change` returned, shades its window.
+    Plots `history` on `ax`, or on new axes, against tokens seen, or against steps if `tokens_seen` is not known at
+    every checkpoint. `phase`, what `find_phase_change` returns or a pair (start, end) in the same unit, is shaded if it
+    was found.
 
-    Raises HistoryError if `loss` or `tokens_seen` is missing.
+    Raises HistoryError if `loss` is missing, or `phase` is in another unit.
     """
-    tokens, loss = _measured(history, "loss")
-    ax = _along_training(ax, phase)
-    ax.plot(tokens, loss, color=COLOURS[0])
-    if phase is not None and phase.bump_tokens and phase.bump_nats >= phase.criteria.min_bump:
-        ends = np.interp(np.log(phase.bump_tokens), np.log(tokens), loss)
-        ax.plot(phase.bump_tokens, ends, "--", color=COLOURS[1], linewidth=1, label="convex envelope")
+    seen, loss = _measured(history, "loss")
+    ax, found = _along_training(history, phase, ax)
+    ax.plot(seen, loss, color=COLOURS[0])
+    if chord := bump_chord(history, found):
+        ax.plot(*chord, "--", color=COLOURS[1], linewidth=1, label="convex envelope")
         ax.legend(frameon=False, fontsize="small", loc="upper right")
     ax.set_ylabel("loss (nats/token)")
     return ax
 
 
-def plot_icl_score(history: xr.Dataset, phase: PhaseChange | None = None, ax: Axes | None = None) -> Axes:
-    """In-context-learning score, in nats per token, against tokens seen; lower: more is learnt from the context.
+def plot_icl_score(history: xr.Dataset, phase: PhaseLike = None, ax: Axes | None = None) -> Axes:
+    """In-context-learning score, in nats per token, over training; lower: more is learnt from the context.
 
     With the scores of single examples, a band of one standard error over them on either side. `history`, `phase` and
     `ax` are as in `plot_loss`.
 
-    Raises HistoryError if `icl_score` or `tokens_seen` is missing.
+    Raises HistoryError if `icl_score` is missing, or as `plot_loss` does.
     """
-    tokens, score = _measured(history, "icl_score")
-    ax = _along_training(ax, phase)
+    seen, score = _measured(history, "icl_score")
+    ax, _ = _along_training(history, phase, ax)
     ax.axhline(0, color=GREY, linewidth=0.8)
     if "example_icl_score" in history:
         at, examples = _measured(history, "example_icl_score")
         error = examples.std(1, ddof=1) / np.sqrt(examples.shape[1])
         middle = examples.mean(1)
         ax.fill_between(at, middle - error, middle + error, color=COLOURS[0], alpha=0.25, linewidth=0)
-    ax.plot(tokens, score, color=COLOURS[0])
+    ax.plot(seen, score, color=COLOURS[0])
     ax.set_ylabel("ICL score (nats/token)")
     return ax
 
 
-def plot_prefix_matching(history: xr.Dataset, phase: PhaseChange | None = None, ax: Axes | None = None) -> Axes:
-    """Prefix matching of each head, 0 to 1, against tokens seen; heads that form in the window coloured and named.
+def plot_prefix_matching(history: xr.Dataset, phase: PhaseLike = None, ax: Axes | None = None) -> Axes:
+    """Prefix matching of each head, 0 to 1, over training; heads that form in the window are coloured and named.
 
     `history`, `phase` and `ax` are as in `plot_loss`.
 
-    Raises HistoryError if `prefix_matching` or `tokens_seen` is missing.
+    Raises HistoryError if `prefix_matching` is missing, or as `plot_loss` does.
     """
-    tokens, scores = _measured(history, "prefix_matching")
-    ax = _along_training(ax, phase)
-    forming = phase.heads if phase is not None else ()
+    seen, scores = _measured(history, "prefix_matching")
+    ax, found = _along_training(history, phase, ax)
+    forming = found.heads if found else ()
     layers, heads = (history[dim].values.tolist() for dim in ("layer", "head"))
     every = [(layer, head) for layer in layers for head in heads]
     for layer, head in [*(one for one in every if one not in forming), *forming]:
         place = forming.index((layer, head)) if (layer, head) in forming else None
         ax.plot(
-            tokens,
+            seen,
             scores[:, layers.index(layer), heads.index(head)],
             color=GREY if place is None else COLOURS[place % len(COLOURS)],
             linewidth=0.7 if place is None else 1.5,
@@ -93,21 +96,19 @@ def plot_prefix_matching(history: xr.Dataset, phase: PhaseChange | None = None, 
     return ax
 
 
-def plot_loss_slopes(
-    history: xr.Dataset, phase: PhaseChange | None = None, ax: Axes | None = None, limit: float = 0.4
-) -> Axes:
+def plot_loss_slopes(history: xr.Dataset, phase: PhaseLike = None, ax: Axes | None = None, limit: float = 0.4) -> Axes:
     """The loss slope map: derivative of the loss by ln(token index), training across, token index upwards (O22).
 
     Blue: the loss goes on falling there along the context; white: it no longer does; red: it rises. Colours end at
     `limit` nats per e-fold of the index. `history`, `phase` and `ax` are as in `plot_loss`.
 
-    Raises HistoryError if `loss_by_position` or `tokens_seen` is missing.
+    Raises HistoryError if `loss_by_position` is missing, or as `plot_loss` does.
     """
     slopes = loss_slope_map(history)
-    tokens, values = _measured(slopes, "loss_slope")
-    ax = _along_training(ax, phase, shade=False)
+    seen, values = _measured(slopes, "loss_slope")
+    ax, _ = _along_training(history, phase, ax, shade=False)
     mesh = ax.pcolormesh(
-        tokens, slopes["position"].values, values.T, cmap="RdBu_r", vmin=-limit, vmax=limit, shading="nearest"
+        seen, slopes["position"].values, values.T, cmap="RdBu_r", vmin=-limit, vmax=limit, shading="nearest"
     )
     bar = ax.figure.colorbar(mesh, ax=ax, pad=0.02)
     bar.set_label("loss slope (nats per e-fold)", fontsize="small")
@@ -170,9 +171,8 @@ def plot_token_loss_pca(histories: Mapping[str, xr.Dataset], ax: Axes | None = N
         colour = COLOURS[i % len(COLOURS)]
         ax.plot(x, y, ".-", color=colour, linewidth=1, markersize=3, label=name)
         phase = find_phase_change(history, n_resamples=0)
-        if phase and phase.window_tokens:
-            start, end = phase.window_tokens
-            inside = (run["tokens_seen"] >= start) & (run["tokens_seen"] <= end)
+        if phase and phase.start_step is not None and phase.end_step is not None:
+            inside = (run["step"] >= phase.start_step) & (run["step"] <= phase.end_step)
             ax.plot(x[inside], y[inside], color=colour, linewidth=4, alpha=0.5, solid_capstyle="round")
         ax.plot(x[0], y[0], "o", color="white", markeredgecolor=colour)
         ax.plot(x[-1], y[-1], "o", color=colour)
@@ -187,12 +187,12 @@ def plot_model_analysis(histories: Mapping[str, xr.Dataset]) -> Figure:
     """O22's model analysis table as a figure: a row a measurement, a column a model, axes shared along a row.
 
     `histories` are given by the names of their models. The phase window is shaded; a cell says so where a model's
-    history lacks the measurement. Components of the per-token losses are each run's own, so that runs on different
-    text can stand side by side.
+    history lacks the measurement. Training is counted in steps in all columns if one history does not know its
+    tokens. Components of the per-token losses are each run's own, so that runs on different text can be compared.
 
     Raises HistoryError if a history lacks what `find_phase_change` needs.
     """
-    runs = named(histories, needs=("prefix_matching", "icl_score", "loss"))
+    runs = on_one_clock(named(histories, needs=("prefix_matching", "icl_score", "loss")))
     name: str
     rows: dict[str, Callable[[xr.Dataset, PhaseChange, Axes], Axes]] = {
         "loss": plot_loss,
@@ -209,7 +209,7 @@ def plot_model_analysis(histories: Mapping[str, xr.Dataset]) -> Figure:
         phase = find_phase_change(history, n_resamples=0)
         column[0].set_title(name)
         for ax, (variable, draw) in zip(column, rows.items()):
-            if variable in history:
+            if is_measured(history, variable):
                 draw(history, phase, ax)
             else:
                 ax.text(0.5, 0.5, "not measured", ha="center", va="center", color=GREY, transform=ax.transAxes)
@@ -222,26 +222,38 @@ def plot_model_analysis(histories: Mapping[str, xr.Dataset]) -> Figure:
 
 
 def _measured(history: xr.Dataset, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """Tokens seen, and a variable, at the checkpoints after the first at which it was measured anywhere."""
+    """Elapsed training, and a variable, at the checkpoints after the untrained one at which it was measured."""
     validate(history, needs=(name,))
-    validate(history.reset_coords(), needs=("tokens_seen",))
-    tokens, values = history["tokens_seen"].values.astype(float), history[name].values.astype(float)
-    known = (tokens > 0) & np.isfinite(values).reshape(len(tokens), -1).any(1)
-    return tokens[known], values[known]
+    known = _known(history, name)
+    return elapsed(history)[known], history[name].values[known].astype(float)
 
 
-def _along_training(ax: Axes | None, phase: PhaseChange | None, shade: bool = True) -> Axes:
-    """Axes with tokens seen in a log scale, the phase window shaded or between two lines."""
+def is_measured(history: xr.Dataset, name: str) -> bool:
+    """Return whether a variable was measured at any checkpoint after the untrained one, so that it can be drawn."""
+    return name in history and bool(_known(history, name).any())
+
+
+def _known(history: xr.Dataset, name: str) -> np.ndarray:
+    values = history[name].values.astype(float).reshape(history.sizes["step"], -1)
+    known: np.ndarray = np.isfinite(values).any(1) & (elapsed(history) > 0)
+    return known
+
+
+def _along_training(
+    history: xr.Dataset, phase: PhaseLike, ax: Axes | None, shade: bool = True
+) -> tuple[Axes, PhaseChange | None]:
+    """Axes over training on a log scale, and the phase change that was found: shaded, or between two lines."""
+    found = phase_to_draw(history, phase)
     ax = _axes(ax)
     ax.set_xscale("log")
-    ax.set_xlabel("training tokens seen")
-    if phase and phase.window_tokens:
+    ax.set_xlabel(AXIS_TITLES[clock_of(history)])
+    if found and found.window:
         if shade:
-            ax.axvspan(*phase.window_tokens, color=SHADE, linewidth=0, zorder=0)
+            ax.axvspan(*found.window, color=SHADE, linewidth=0, zorder=0)
         else:
-            for end in phase.window_tokens:
+            for end in found.window:
                 ax.axvline(end, color="black", linewidth=0.8, linestyle=":")
-    return ax
+    return ax, found
 
 
 def _axes(ax: Axes | None) -> Axes:

@@ -18,7 +18,7 @@ import xarray as xr
 
 from . import plots
 from .errors import InductionKitError
-from .history import HEAD_SCORES
+from .history import head_scores
 from .phase import find_phase_change, model_analysis_table, naming
 from .system.atomic import write_atomically
 
@@ -70,7 +70,8 @@ def write_report(histories: Mapping[str, xr.Dataset], path: str | os.PathLike[st
 
     `.html` is one file that needs nothing else; `.md` is Markdown, with its figures in a folder beside it. Both hold
     the verdict on each run, the model analysis table (O22), its figure, the heads that match prefixes best at the
-    end, the settings of the scans and the versions of the packages. Returns the path.
+    end, the settings of the scans and the versions of the packages. A verdict is "unknown" where too little is known to
+    say, and a phase change that was not found is not shaded. Returns the path.
 
     Raises InductionKitError for another ending, HistoryError if a history lacks what `find_phase_change` needs.
     """
@@ -111,7 +112,7 @@ def _blocks(histories: Mapping[str, xr.Dataset]) -> Iterator[Block]:
 
 
 def _best_heads(history: xr.Dataset) -> pd.DataFrame:
-    scores = [name for name in HEAD_SCORES if name in history]
+    scores = sorted(head_scores(history), key=lambda name: name != "prefix_matching")  # the one that ranks comes first
     at_end = history[scores].isel(step=-1).to_dataframe()[scores].nlargest(N_HEADS, "prefix_matching")
     at_end.index = pd.Index([f"{layer}.{head}" for layer, head in at_end.index], name="head")
     return at_end.map(_cell)
@@ -123,6 +124,8 @@ def _settings(history: xr.Dataset) -> dict[str, str]:
 
 
 def _cell(value: object) -> str:
+    if value is None:
+        return "unknown"
     if isinstance(value, float):
         return "" if value != value else f"{value:.4g}"
     return str(value)

@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 
 from .errors import ModelError
-from .history import labelled
+from .history import PER_HEAD, SCHEMA_VERSION, VARIABLES, Variable, labelled
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -17,7 +17,11 @@ if TYPE_CHECKING:
 
     Rows = Float[Tensor, "row d_model"]
 
-SHARP = 200.0  # an attention score that leaves the keys which lack it nothing
+SHARP = 200.0  # an attention score that is large enough that all other keys get zero attention
+HEAD_ROWS = {
+    name: Variable(PER_HEAD, "float32", "nats" if name == "logit_lift" else "1", name.replace("_", " "))
+    for name in ("prefix_matching", "copying", "logit_lift", "previous_token", "duplicate_token")
+}
 
 
 def synthetic_history(
@@ -103,6 +107,7 @@ def synthetic_history(
             "token": np.array([["<|bos|>", *words[1:]], ["<|bos|>", *words[1:]]], dtype=object),
             "training_loss": (training + 0.02 * rng.standard_normal(400)).astype(np.float32),
         },
+        VARIABLES | HEAD_ROWS,
         {
             "step": np.round(tokens_seen / 4096).astype(np.int64),
             "tokens_seen": ("step", tokens_seen.astype(np.int64)),
@@ -112,9 +117,10 @@ def synthetic_history(
             "sample_example": ("sample", np.repeat(np.arange(n_examples), 4)),
             "sample_position": ("sample", np.tile([16, 48, 80, 112], n_examples)),
             "text": ["repeated words", "again"],
+            "log_step": ("log", np.round(log / 4096).astype(np.int64)),
             "log_tokens_seen": ("log", log.astype(np.int64)),
         },
-        {"model": "synthetic", "icl_early": 12, "icl_late": 120, "icl_half_width": 0},
+        {"schema_version": SCHEMA_VERSION, "model": "synthetic", "icl_early": 12, "icl_late": 120, "icl_half_width": 0},
     )
 
 

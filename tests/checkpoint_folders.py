@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -20,12 +21,23 @@ def save_checkpoint(folder: Path, kind: str = "gpt_neox", seed: int = 0) -> Path
     return save(model, folder)
 
 
+def change_config(folder: Path, **changes: object) -> None:
+    file = folder / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | changes))
+
+
 def booted(folder: Path):
     """The model booted afresh, by TransformerLens alone."""
     from transformer_lens.model_bridge import TransformerBridge
 
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
     return TransformerBridge.boot_transformers(str(folder), tokenizer=tokenizer, device="cpu")
+
+
+@cache
+def booted_logits(folder: Path) -> torch.Tensor:
+    """Of a folder that stays as it is."""
+    return logits(booted(folder))
 
 
 def logits(model) -> torch.Tensor:

@@ -19,7 +19,7 @@ def test_a_scan_waits_as_often_for_a_deep_model_as_for_a_shallow_one():
     for n_layers in (2, 5):
         model = moved(random_model(n_layers=n_layers), elsewhere.NAME)
         before = elsewhere.waits
-        scan_heads(model, text=TOKENS % 60, progress=False)
+        scan_heads(model, held_out=TOKENS % 60, progress=False)
         counts.append(elsewhere.waits - before)
     assert counts[0] == counts[1] > 0
 

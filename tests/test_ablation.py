@@ -16,7 +16,7 @@ from conftest import random_model
 from transformer_lens.model_bridge import TransformerBridge
 
 from inductionkit import open_run, scan_heads
-from inductionkit.ablation import ablate_heads, compare_with_random_heads, scan_ablations
+from inductionkit.ablation import compare_with_random_heads, scan_ablations
 from inductionkit.errors import ModelError
 from inductionkit.lens import HeadZeroing, Lens, open_model
 from inductionkit.runs.run import nothing
@@ -76,7 +76,7 @@ def assert_equals_hooks(found, model, tokens, kind, atol=1e-5):
 @pytest.mark.parametrize("name", NATIVE)
 def test_native_models_equal_hooks(name, kind):
     model, tokens = random_model(**NATIVE[name]), random_tokens(60)
-    assert_equals_hooks(ablate_heads(model, tokens, kind=kind, progress=False), model, tokens, kind)
+    assert_equals_hooks(scan_ablations(model, tokens, kind=kind, progress=False), model, tokens, kind)
 
 
 @pytest.fixture(scope="module", params=CONFIGS)
@@ -89,7 +89,7 @@ def bridge(request, tmp_path_factory):
 def test_every_architecture_equals_hooks(bridge, kind, monkeypatch):
     name, model = bridge
     tokens = random_tokens(D_VOCAB)
-    found = ablate_heads(model, tokens, kind=kind, progress=False)
+    found = scan_ablations(model, tokens, kind=kind, progress=False)
     if kind == "pattern_preserving" and name in SHOWS_ONLY:
         # In Hugging Face's own attention the softmax makes the pattern, once a layer: it gives the clean ones.
         _, cache = model.run_with_cache(tokens, names_filter=lambda name: name.endswith("hook_pattern"))
@@ -107,7 +107,7 @@ def test_folded_weights_equal_hooks(kind, tmp_path):
     folded = TransformerBridge.boot_transformers(str(save(random_hugging_face_model("gpt2"), tmp_path)), device="cpu")
     folded.enable_compatibility_mode()
     tokens = random_tokens(D_VOCAB)
-    assert_equals_hooks(ablate_heads(folded, tokens, kind=kind, progress=False), folded, tokens, kind)
+    assert_equals_hooks(scan_ablations(folded, tokens, kind=kind, progress=False), folded, tokens, kind)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -118,7 +118,7 @@ def test_hugging_face_models_folders_and_folded_weights_give_the_same(kind, tmp_
     folded = TransformerBridge.boot_transformers(folder, device="cpu")
     folded.enable_compatibility_mode()
     for model in (source, folder):
-        found = ablate_heads(model, tokens, kind=kind, progress=False)
+        found = scan_ablations(model, tokens, kind=kind, progress=False)
         assert_equals_hooks(found, folded, tokens, kind, atol=2e-5)
 
 
@@ -127,7 +127,7 @@ def test_hugging_face_models_folders_and_folded_weights_give_the_same(kind, tmp_
 def test_sets_of_heads_equal_hooks(name, kind):
     model, tokens = random_model(**NATIVE[name]), random_tokens(60)
     sets = [(1, 2), [(1, 0), (0, 1)], [(0, 0), (0, 2)], [(0, 0), (0, 1), (1, 1)]]
-    found = ablate_heads(model, tokens, sets, kind, progress=False)
+    found = scan_ablations(model, tokens, sets, kind, progress=False)
     assert found.loss_by_position.dims == ("ablation", "position")
     assert list(found.ablation.values) == ["1.2", "0.1 + 1.0", "0.0 + 0.2", "0.0 + 0.1 + 1.1"]
     for label, heads in zip(found.ablation.values, ([(1, 2)], *sets[1:])):
@@ -138,8 +138,8 @@ def test_sets_of_heads_equal_hooks(name, kind):
 @pytest.mark.parametrize("kind", KINDS)
 def test_as_many_at_once_as_fit_give_the_same_as_one_by_one(kind):
     model, tokens = random_model(d_mlp=40, n_layers=3), random_tokens(60, n_sequences=5)
-    at_once = ablate_heads(model, tokens, kind=kind, progress=False)
-    one_by_one = ablate_heads(model, tokens, kind=kind, max_bytes=1, progress=False)
+    at_once = scan_ablations(model, tokens, kind=kind, progress=False)
+    one_by_one = scan_ablations(model, tokens, kind=kind, max_bytes=1, progress=False)
     np.testing.assert_allclose(at_once.loss_by_position, one_by_one.loss_by_position, atol=1e-5)
 
 
@@ -153,10 +153,10 @@ def test_max_bytes_bounds_the_rows_of_a_pass(monkeypatch):
 
     monkeypatch.setattr(Lens, "token_losses", spied)
     model, tokens = random_model(), random_tokens(60, n_sequences=5)
-    ablate_heads(model, tokens, max_bytes=1, progress=False)
+    scan_ablations(model, tokens, max_bytes=1, progress=False)
     assert set(rows) == {1} and len(rows) == 5 * (1 + 6)  # the clean pass and six heads of each sequence
     rows.clear()
-    ablate_heads(model, tokens, progress=False)
+    scan_ablations(model, tokens, progress=False)
     assert rows == [5, 15, 15]  # the clean pass, then the heads of each layer at once
 
 
@@ -170,7 +170,7 @@ def test_what_cannot_change_is_not_run_again(kind):
             computed[layer] += output.shape[0] * output.shape[1]
 
         model.blocks[layer].mlp.register_forward_hook(count)
-    ablate_heads(model, tokens, kind=kind, progress=False)
+    scan_ablations(model, tokens, kind=kind, progress=False)
     # The clean pass, those of the three heads in each layer up to here, and some hundred tokens of tries.
     for layer in range(3):
         assert 1 + 3 * (layer + 1) <= computed[layer] / tokens.numel() < 1 + 3 * (layer + 1) + 0.6
@@ -189,7 +189,7 @@ def wrong(self, clean, zeroed, layer):
 def test_where_a_pass_cannot_be_restarted_whole_ones_are_made(restarted, kind, monkeypatch):
     monkeypatch.setattr(HeadZeroing, "_restarted", restarted)
     model, tokens = random_model(d_mlp=40), random_tokens(60)
-    found = ablate_heads(model, tokens, kind=kind, progress=False)
+    found = scan_ablations(model, tokens, kind=kind, progress=False)
     assert_equals_hooks(found, model, tokens, kind)
 
 
@@ -198,7 +198,7 @@ def test_a_hook_of_the_users_own_is_noticed(name):
     """Twice the attention's output: what a head writes is not its `z` times `W_O` then."""
     model, tokens = random_model(**NATIVE[name]), random_tokens(60)
     model.add_hook("blocks.1.attn.hook_out", lambda tensor, hook: 2 * tensor)
-    found = ablate_heads(model, tokens, progress=False)
+    found = scan_ablations(model, tokens, progress=False)
     assert_equals_hooks(found, model, tokens, "full")
     [hook] = model.blocks[1].attn.hook_out.fwd_hooks
     assert not hook.is_permanent
@@ -208,7 +208,7 @@ def test_a_hook_of_the_users_own_is_noticed(name):
 def test_hand_built_induction(seed):
     """The loss of the second and later repeats rests on the induction head, and on its pattern, made by head 0.0."""
     model = hand_built_model([["previous-token", "idle"], ["induction", "idle"]], seed=seed)
-    full, preserved = (ablate_heads(model, REPEATED, kind=kind, progress=False) for kind in KINDS)
+    full, preserved = (scan_ablations(model, REPEATED, kind=kind, progress=False) for kind in KINDS)
     assert float(full.baseline_icl_score) < -0.9
     for found in (full, preserved):
         induction, idle = found.sel(layer=1, head=0), found.sel(head=1)
@@ -253,7 +253,7 @@ def test_the_model_leaves_as_it_came(raised, source, kind):
     for n_passes in [1] if raised is None else [1, 2, 4, 7, 9]:  # clean passes, tries, restarts of either layer
         passes_left = n_passes
         with contextlib.nullcontext() if raised is None else pytest.raises((raised, InterruptedError)):
-            ablate_heads(model, tokens, kind=kind, max_bytes=1, progress=False)
+            scan_ablations(model, tokens, kind=kind, max_bytes=1, progress=False)
             if raised is RuntimeError:  # one in a try is taken for a model that cannot be restarted
                 raise InterruptedError
         assert passes_left < 0 or raised is not None
@@ -272,8 +272,8 @@ def save_free(model):
 @pytest.mark.parametrize(
     ("heads", "told"),
     [
-        ([], "no head"),
-        ([(0, 1), []], "no head"),
+        ([], "empty group"),
+        ([(0, 1), []], "empty group"),
         ([(2, 0)], r"layer 2; this model has layers 0\.\.1"),
         ([(-1, 0)], r"layer -1; this model has layers 0\.\.1"),
         ([[(0, 0), (1, 3)]], r"head 1\.3; this model has heads 0\.\.2"),
@@ -285,26 +285,26 @@ def save_free(model):
 )
 def test_heads_that_the_model_lacks_are_refused(heads, told):
     with pytest.raises(ModelError, match=told):
-        ablate_heads(random_model(), random_tokens(60), heads, progress=False)
+        scan_ablations(random_model(), random_tokens(60), heads, progress=False)
 
 
 def test_what_else_is_refused():
     model, tokens = random_model(), random_tokens(60)
     for arguments, told in [
-        ({"tokens": tokens, "kind": "mean"}, "there are full and pattern_preserving"),
-        ({"tokens": tokens[:, :21]}, "at least one of 22"),
-        ({"tokens": tokens[:0]}, "0 sequences"),
-        ({"tokens": tokens + 60}, "leave the vocabulary"),
-        ({"tokens": tokens.float()}, "2-D integer"),
+        ({"held_out": tokens, "kind": "mean"}, "there are full and pattern_preserving"),
+        ({"held_out": tokens[:, :21]}, "rows of 21 tokens; rows of at least 22"),
+        ({"held_out": tokens[:0]}, r"shape \(0, 24\)"),
+        ({"held_out": tokens + 60}, "the vocabulary has 0 to 59"),
+        ({"held_out": tokens.float()}, "holds float32 values"),
     ]:
         with pytest.raises(ModelError, match=told):
-            ablate_heads(model, progress=False, **arguments)
+            scan_ablations(model, progress=False, **arguments)
     broken = copy.deepcopy(model)
     with torch.no_grad():
         next(iter(broken.parameters())).fill_(float("nan"))
     with pytest.raises(ModelError, match="NaN"):
-        ablate_heads(broken, tokens, progress=False)
-    assert ablate_heads(model, tokens[:, :22], progress=False).attrs["icl_late"] == 21
+        scan_ablations(broken, tokens, progress=False)
+    assert scan_ablations(model, tokens[:, :22], progress=False).attrs["icl_late"] == 21
 
 
 def test_patterns_that_cannot_be_frozen_are_refused():
@@ -315,8 +315,8 @@ def test_patterns_that_cannot_be_frozen_are_refused():
     plain = attention.forward
     attention.forward = lambda read, **kwargs: (plain(read, **kwargs)[0] + read, plain(read, **kwargs)[1])
     with pytest.raises(ModelError, match="cannot be frozen"):
-        ablate_heads(model, random_tokens(60), kind="pattern_preserving", progress=False)
-    found = ablate_heads(model, random_tokens(60), progress=False)
+        scan_ablations(model, random_tokens(60), kind="pattern_preserving", progress=False)
+    found = scan_ablations(model, random_tokens(60), progress=False)
     assert_equals_hooks(found, model, random_tokens(60), "full")
 
 
@@ -329,13 +329,13 @@ def test_layers_without_attention_are_passed_through_and_have_no_heads(tmp_path)
     source = randomised(transformers.AutoModelForCausalLM.from_config(config, attn_implementation="eager").eval())
     model = TransformerBridge.boot_transformers(str(save(source, tmp_path)), device="cpu")
     tokens = random_tokens(D_VOCAB)
-    found = ablate_heads(model, tokens, progress=False)
+    found = scan_ablations(model, tokens, progress=False)
     assert np.isnan(found.loss_by_position.sel(layer=[0, 2])).all()
     assert_equals_hooks(found.sel(layer=[1]), model, tokens, "full")
     with pytest.raises(ModelError, match="names layer 2: no attention pattern here"):
-        ablate_heads(model, tokens, [(1, 0), (2, 0)], progress=False)
+        scan_ablations(model, tokens, [(1, 0), (2, 0)], progress=False)
     with pytest.raises(ModelError, match="cannot be frozen: layer 0 has no attention pattern"):
-        ablate_heads(model, tokens, kind="pattern_preserving", progress=False)
+        scan_ablations(model, tokens, kind="pattern_preserving", progress=False)
 
 
 def test_along_a_run(run_path):
@@ -345,9 +345,9 @@ def test_along_a_run(run_path):
     assert list(found.step.values) == run.steps
     assert list(found.tokens_seen.values) == [checkpoint.tokens_seen for checkpoint in run.checkpoints]
     held_out = run.held_out()
-    tokens = torch.from_numpy(held_out[:: len(held_out) // 4][:4].astype(np.int64))
+    tokens = held_out[[len(held_out) * i // 4 for i in range(4)]]
     for step in (run.steps[0], run.steps[-1]):
-        one = ablate_heads(run.load_model(step), tokens, progress=False)
+        one = scan_ablations(run.load_model(step), tokens, progress=False)
         for name in one.data_vars:
             np.testing.assert_allclose(found[name].sel(step=step), one[name], atol=1e-6, err_msg=name)
             assert found[name].attrs == one[name].attrs
@@ -423,6 +423,6 @@ def test_too_few_other_heads_are_refused():
 def test_held_out_text_goes_in_as_it_comes():
     model, tokens = random_model(), random_tokens(60)
     array = tokens.numpy().astype(np.uint16)
-    assert ablate_heads(model, array, progress=False).identical(ablate_heads(model, tokens, progress=False))
+    assert scan_ablations(model, array, progress=False).identical(scan_ablations(model, tokens, progress=False))
     scores = ("previous_token",)
     assert scan_heads(model, array, scores=scores).identical(scan_heads(model, tokens, scores=scores))

@@ -14,7 +14,7 @@ from architectures import CONFIGS, D_VOCAB, bos_of, random_hugging_face_model, r
 from transformer_lens.model_bridge import TransformerBridge
 
 from inductionkit.errors import ModelError
-from inductionkit.scan.head_scan import DEFAULT_SCORES, scan_heads
+from inductionkit.scan.heads import DEFAULT_SCORES, scan_heads
 from inductionkit.scores.prompts import PromptSettings, repeated_random_tokens
 
 PROMPTS = PromptSettings(n_sequences=2, n_distinct=10, n_repeats=3)

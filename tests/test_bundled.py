@@ -41,7 +41,7 @@ def test_in_context_learning_is_acquired_in_the_window_and_the_loss_is_not_conve
     assert phase
     assert phase.icl_gain_inside >= phase.icl_gain_outside + 0.1
     assert phase.bump_nats >= 0.03
-    assert phase.bump_tokens[0] < phase.end_tokens and phase.bump_tokens[1] > phase.start_tokens
+    assert phase.bump_window[0] < phase.end and phase.bump_window[1] > phase.start
 
 
 def test_the_control_shows_none_of_it(one, two):
@@ -62,9 +62,11 @@ def test_the_runs_are_the_histories_runs(two, one):
 
 
 def test_half_precision_changes_no_score_by_much(two):
-    from inductionkit import scan_run
+    from inductionkit import PromptSettings, scan_run
 
-    live = scan_run(open_run("bundled"), n_evaluation=32, progress=False)
+    # The shipped history was measured when prompts were drawn from the vocabulary by ids, without its two ends.
+    prompts = PromptSettings(pool=range(40, 2008))
+    live = scan_run(open_run("bundled"), n_evaluation=32, prompts=prompts, progress=False)
     full = two.sel(step=live["step"])
     np.testing.assert_allclose(live["prefix_matching"], full["prefix_matching"], atol=0.01)
     np.testing.assert_allclose(live["copying"], full["copying"], atol=0.02)

@@ -21,7 +21,7 @@ from transformer_lens.head_detector import (
 )
 from transformer_lens.model_bridge import TransformerBridge
 
-from inductionkit.scan.head_scan import scan_heads
+from inductionkit.scan.heads import scan_heads
 from inductionkit.scores import on_prompts as scores
 from inductionkit.scores.prompts import PromptSettings, repeated_random_tokens
 from inductionkit.testing import perfect_induction_model

@@ -28,7 +28,7 @@ assert importlib.util.find_spec("torch") is None
 began = time.perf_counter()
 import inductionkit as ik
 history = ik.example_history()
-page = ik.PhaseExplorer(history, window=ik.find_phase_change(history)).save("phase.html")
+page = ik.PhaseExplorer(history, phase=ik.find_phase_change(history)).save("phase.html")
 print(time.perf_counter() - began)
 assert ik.__file__.startswith(sys.prefix), ik.__file__
 """

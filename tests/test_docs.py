@@ -1,4 +1,4 @@
-"""The documentation: it builds without a warning, names everything that is public, and its links lead somewhere."""
+"""The documentation: it builds without a warning, describes every public name, and its links work."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import pytest
 from sphinx.util.inventory import InventoryFile
 
 import inductionkit
-from inductionkit import plots, superposition, train
+from inductionkit import plots, train
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -90,14 +90,18 @@ def test_it_builds_without_a_warning(built):
 
 
 def test_every_public_name_has_an_entry(documented):
+    """In the module that has it; a name that the top level has too, there."""
+    everything = {name: getattr(inductionkit, name) for name in inductionkit.__all__}
+    modules = [each for each in everything.values() if inspect.ismodule(each)]
+    top = {name for name, each in everything.items() if not inspect.ismodule(each)}
+    assert len(modules) == 4
     public = {
-        *(f"inductionkit.{name}" for name in inductionkit.__all__),
-        *(f"inductionkit.superposition.{name}" for name in superposition.__all__),
-        *(f"inductionkit.train.{name}" for name in train.__all__),
+        *(f"inductionkit.{name}" for name in top),
+        *(f"{module.__name__}.{name}" for module in (*modules, train) for name in set(module.__all__) - top),
         *(f"inductionkit.plots.{name}" for name, each in vars(plots).items() if defined_in(plots, name, each)),
         "inductionkit.report.write_report",
     }
-    assert len(public) > 80
+    assert len(public) > 90
     assert public - documented.keys() == set()
 
 

@@ -1,12 +1,17 @@
 """The explorer's views in Python: alone, linked, two runs on one clock, patterns on demand, as a figure."""
 
+import ast
 import base64
+import dataclasses
 import json
 import re
+from graphlib import TopologicalSorter
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from inductionkit import find_phase_change, widgets
 from inductionkit.errors import HistoryError
 from inductionkit.testing import synthetic_history
 from inductionkit.widgets import PhaseExplorer, _pattern_series
@@ -41,7 +46,7 @@ def test_views_are_chosen_and_only_their_data_travel():
     history = synthetic_history()
     explorer = PhaseExplorer(history, views=["text", "loss"])
     assert explorer._header["views"] == ["loss", "text"]
-    assert set(payload(explorer)) == {"step", "elapsed", "loss", "log_elapsed", "training_loss", "text_loss"}
+    assert set(payload(explorer)) == {"step", "tokens_seen", "loss", "log elapsed", "training_loss", "text_loss"}
     with pytest.raises(HistoryError, match=r"views=.'los'.* names no view of the explorer, which has loss, icl"):
         PhaseExplorer(history, views=["los"])
     with pytest.raises(HistoryError, match="the view 'pattern' needs pattern; the history has "):
@@ -62,7 +67,7 @@ def test_linked_explorers_take_the_first_ones_choices():
     one.step, one.heads = one._steps[2], [(0, 1)]
     assert one.link(other) is one
     assert (other.step, other.heads) == (one.step, ((0, 1),))
-    with pytest.raises(HistoryError, match=r"24 and 5 checkpoints at different steps .* explorer\.beside\(other\)"):
+    with pytest.raises(HistoryError, match=r"24 and 5 checkpoints at different steps .* PhaseComparison"):
         one.link(AttentionPattern(history.isel(step=slice(0, 5))))
 
 
@@ -74,10 +79,10 @@ def sent_by(widget: PhaseExplorer | PhaseComparison, monkeypatch) -> list[tuple[
 
 def test_patterns_beyond_the_budget_are_sent_when_asked_for(monkeypatch):
     history = synthetic_history(n_text_tokens=12)
-    film = 24 * (12 * 13 // 2 + 2 * 12)
-    monkeypatch.setattr(_pattern_series, "BUDGET_BYTES", 3 * film + 1)
+    series = 24 * (12 * 13 // 2 + 2 * 12)
+    monkeypatch.setattr(_pattern_series, "BUDGET_BYTES", 3 * series + 1)
     explorer = PhaseExplorer(history)
-    assert explorer._header["films"]["heads_texts"] == [(4, 0), (5, 0), (heads_by_strength(history)[2], 0)]
+    assert explorer._header["series"]["heads_texts"] == [(4, 0), (5, 0), (heads_by_strength(history)[2], 0)]
     assert len(payload(explorer)["pattern"]) == 3
     sent = sent_by(explorer, monkeypatch)
     explorer._handle_custom_msg({"pattern": [2, 1, 1]}, [])
@@ -103,14 +108,14 @@ def test_a_saved_page_holds_the_patterns_of_what_is_chosen(tmp_path, monkeypatch
     explorer = PhaseExplorer(history)
     explorer.head, explorer.heads, explorer.text = (0, 3), [(0, 2)], 1
     state = json.loads(script_text(explorer.save(tmp_path / "page.html").read_text(), "state"))
-    assert state["_header"]["films"]["heads_texts"] == [[3, 1], [2, 1]]
+    assert state["_header"]["series"]["heads_texts"] == [[3, 1], [2, 1]]
 
 
-def test_a_film_beyond_the_budget_is_thinned(monkeypatch):
+def test_a_series_beyond_the_budget_is_thinned(monkeypatch):
     history = synthetic_history(n_text_tokens=12)
     monkeypatch.setattr(_pattern_series, "BUDGET_BYTES", 5 * (12 * 13 // 2 + 2 * 12))
-    films, steps = _pattern_series.choose_films(history, [4, 5], text=1, index=2)
-    assert films == [(4, 1)]
+    series, steps = _pattern_series.choose_series(history, [4, 5], text=1, index=2)
+    assert series == [(4, 1)]
     assert 2 in steps and steps[0] == 0 and steps[-1] == 23 and len(steps) == 5
 
 
@@ -124,12 +129,12 @@ def test_twelve_heads_on_512_tokens_take_a_fifteenth_of_circuitsvis():
         pattern=(dims, pattern), token=token
     )
     view = AttentionPattern(history)
-    assert len(view._header["films"]["heads_texts"]) == 12
+    assert len(view._header["series"]["heads_texts"]) == 12
     assert len(base64.b64encode(view._data)) + len(view._esm) < 43e6 / 15
 
 
 def test_two_runs_stand_on_one_clock():
-    both = PhaseExplorer(synthetic_history()).beside(PhaseExplorer(synthetic_history(n_steps=9, window=None)))
+    both = PhaseComparison(synthetic_history(), PhaseExplorer(synthetic_history(n_steps=9, window=None)))
     tokens = [one._history["tokens_seen"].values for one in (both.left, both.right)]
     both.clock = 3e6
     for explorer, seen in zip((both.left, both.right), tokens):
@@ -144,7 +149,7 @@ def test_two_runs_stand_on_one_clock():
 
 def test_a_comparison_holds_both_runs(tmp_path, monkeypatch):
     left, right = synthetic_history(), synthetic_history(n_steps=9, window=None)
-    both = PhaseComparison(PhaseExplorer(left, window=(8e6, 2e7)), right)
+    both = PhaseComparison(PhaseExplorer(left, phase=(8e6, 2e7)), right)
     for header, history in zip(both._header["sides"], (left, right)):
         arrays = unpack_arrays(header["arrays"], both._data[header["at"] :])
         np.testing.assert_array_equal(arrays["loss"], history["loss"].values)
@@ -155,12 +160,54 @@ def test_a_comparison_holds_both_runs(tmp_path, monkeypatch):
     assert unpack_lower(np.frombuffer(sent[0][1][0], np.uint8)).tolist() == right["pattern"].values[1, 0, 0, 0].tolist()
     both.left.history = left.isel(step=slice(0, 4))
     assert both._header["sides"][0]["arrays"][0]["shape"] == [4]
-    with pytest.raises(HistoryError, match="the right history has no tokens_seen"):
-        PhaseComparison(left, right.drop_vars("tokens_seen"))
+
+
+@pytest.mark.parametrize("unknown", ["left", "right", "control"])
+def test_the_clock_is_in_steps_where_tokens_are_unknown(unknown):
+    sides = {"left": synthetic_history(), "right": synthetic_history(n_steps=9), "control": synthetic_history()}
+    bare = sides[unknown].assign_coords(tokens_seen=sides[unknown]["tokens_seen"] * np.nan)
+    left, right, control = (sides | {unknown: bare}).values()
+    both = PhaseComparison(PhaseExplorer(left, control=control), right)
+    steps = [one["step"].values for one in (left, right)]
+    assert both.clock == max(seen[-1] for seen in steps)
+    both.clock = 700.0
+    for explorer, seen in zip((both.left, both.right), steps):
+        assert explorer.step == seen[np.abs(seen - 700).argmin()]
+    both.right.step = int(steps[1][2])
+    assert both.clock == steps[1][2]
+
+
+def test_the_figure_of_a_history_without_its_tokens_is_in_steps():
+    history = synthetic_history().drop_vars("tokens_seen")
+    explorer = PhaseExplorer(history, phase=(2000, 4000))
+    explorer.step = explorer._steps[5]
+    over_training = [ax for ax in explorer.to_figure().axes if "steps" in ax.get_xlabel()]
+    assert len(over_training) == 4
+    for ax in over_training:
+        assert any(set(line.get_xdata()) == {explorer.step} for line in ax.lines)
+    assert over_training[0].patches[0].get_x() == 2000, "the shaded window"
+    rejected = dataclasses.replace(find_phase_change(history, n_resamples=0), found=False)
+    figure = PhaseExplorer(history, phase=rejected).to_figure()
+    assert not any(ax.patches for ax in figure.axes[:4])
+
+
+def test_no_module_of_the_explorer_imports_one_that_imports_it():
+    """Nor within a function, where it would stay unseen until the function is called."""
+    folder = Path(widgets.__file__).parent
+    imports = {path.stem: _imports(path) for path in folder.glob("*.py") if path.stem != "__init__"}
+    TopologicalSorter(imports).prepare()  # raises CycleError
+    assert "_phase_data" in imports["phase_explorer"] and "phase_explorer" in imports["phase_comparison"]
+
+
+def _imports(path: Path) -> set[str]:
+    """The modules of the same folder that a module imports, wherever in it."""
+    found = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ImportFrom)]
+    near = [node for node in found if node.level == 1]
+    return {name for node in near for name in ([node.module] if node.module else [one.name for one in node.names])}
 
 
 def test_the_figure_has_the_views_at_the_current_step():
-    explorer = PhaseExplorer(synthetic_history(), window=(8e6, 2e7))
+    explorer = PhaseExplorer(synthetic_history(), phase=(8e6, 2e7))
     explorer.step = explorer._steps[5]
     figure = explorer.to_figure()
     titles = [ax.get_title() for ax in figure.axes if ax.get_title()]

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from inductionkit.errors import ModelError
 from inductionkit.lens import Lens
-from inductionkit.scan.fuzzy_scan import fuzzy_logit_lift, fuzzy_matching, scan_fuzzy
+from inductionkit.scan.fuzzy import scan_fuzzy
 from inductionkit.scores import on_prompts as scores
 from inductionkit.scores.fuzzy import (
     FuzzyPrompts,
@@ -21,6 +21,7 @@ from inductionkit.scores.fuzzy import (
     token_class_prompts,
     translation_prompts,
 )
+from inductionkit.scores.on_fuzzy_prompts import fuzzy_logit_lift, fuzzy_matching
 from inductionkit.testing import perfect_induction_model
 
 KINDS = ("template", "token_classes", "translation")

@@ -42,13 +42,13 @@ def close(expected: float | list[float] | dict[str, float]):
 def above_previous_token(request):
     """All heads above one previous-token head, with idle ones beside it."""
     layers = [["idle"] * 9 + ["previous-token"], HEADS]
-    return scan_heads(hand_built_model(layers, seed=request.param), text=DISTINCT, scores="all")
+    return scan_heads(hand_built_model(layers, seed=request.param), held_out=DISTINCT, scores="all")
 
 
 @pytest.fixture(scope="module")
 def all_below():
     """All heads that write anything, in two layers."""
-    return scan_heads(hand_built_model([WRITERS, WRITERS], seed=0), text=DISTINCT, scores="all")
+    return scan_heads(hand_built_model([WRITERS, WRITERS], seed=0), held_out=DISTINCT, scores="all")
 
 
 def test_prefix_matching(above_previous_token):
@@ -75,7 +75,7 @@ def test_previous_token_where_two_tokens_alternate():
     """BOS a b a b …: from position 3 on the token before is a follower, one of (i - 1) // 2, and never a copy."""
     text = torch.tensor([[0] + 25 * [1, 2]])
     model = hand_built_model([["idle"] * 9 + ["previous-token"], HEADS], seed=0)
-    found = scan_heads(model, text=text, scores=["previous_token"])
+    found = scan_heads(model, held_out=text, scores=["previous_token"])
     position = np.arange(1, 51)
     even = 1 / (position + 1)
     matching = np.mean(np.where(position >= 3, 1 / np.maximum(1, (position - 1) // 2), even))
@@ -262,7 +262,7 @@ def grouped_queries(tmp_path_factory):
     model = LlamaForCausalLM(config)
     model.load_state_dict(state)
     folder = save(model, tmp_path_factory.mktemp("grouped_queries"))
-    return scan_heads(folder, text=torch.arange(n)[None], scores="all")
+    return scan_heads(folder, held_out=torch.arange(n)[None], scores="all")
 
 
 def test_grouped_queries_attend_by_the_keys_of_their_group(grouped_queries):

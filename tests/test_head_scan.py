@@ -12,12 +12,13 @@ from test_lens import assert_same, fingerprint
 
 from inductionkit import induction_heads
 from inductionkit.errors import ModelError
-from inductionkit.history import HEAD_SCORES
 from inductionkit.lens import Lens, reinitialised
-from inductionkit.scan.head_scan import DEFAULT_SCORES, FROM_WEIGHTS, scan_heads
+from inductionkit.scan.heads import DEFAULT_SCORES, scan_heads
 from inductionkit.scores import on_prompts as head_scores
 from inductionkit.scores.nulls import surprise
 from inductionkit.scores.prompts import PromptSettings
+from inductionkit.scores.score import SCORES as HEAD_SCORES
+from inductionkit.scores.score import names_from
 from inductionkit.testing import perfect_induction_model
 
 TEXT = torch.randint(0, 60, (3, 40), generator=torch.Generator().manual_seed(5))
@@ -130,7 +131,7 @@ def test_the_model_leaves_as_it_came(raised, monkeypatch):
                 raise raised("in mid-scan")
             return original(*arguments)
 
-        monkeypatch.setattr("inductionkit.scan.head_scan.head_scores.raised_on_attended", interrupt)
+        monkeypatch.setattr(head_scores, "raised_on_attended", interrupt)
         with pytest.raises(raised):
             scan_heads(model, TEXT, scores="all", prompts=SHORT)
     assert_same(before, fingerprint(model))
@@ -147,7 +148,7 @@ def test_what_no_probability_notices_changes_no_score(seed, shift):
     state["blocks.0.attn.v.bias"] += 1.0
     state["blocks.1.attn.v.bias"] -= 1.0
     model.load_state_dict(state)
-    weights = [name for name in FROM_WEIGHTS if name != "qk_trace"]  # the bias does move what layer 1 sees
+    weights = [name for name in names_from("weights") if name != "qk_trace"]  # the bias does move what layer 1 sees
     assert_scores_agree(scan_heads(model, scores=weights, prompts=SHORT), expected, weights, rtol=1e-3)
     layer_0 = scan_heads(model, TEXT, scores=DEFAULT_SCORES, prompts=SHORT).isel(layer=0)
     assert_scores_agree(layer_0, expected.isel(layer=0), DEFAULT_SCORES, rtol=1e-3)
@@ -177,10 +178,10 @@ def test_permuting_the_vocabulary_leaves_weight_scores(seed):
     model = random_model(seed)
     state = model.state_dict()
     order = torch.randperm(SHAPE["d_vocab"], generator=torch.Generator().manual_seed(seed))
-    expected = scan_heads(model, scores=FROM_WEIGHTS)
+    expected = scan_heads(model, scores=names_from("weights"))
     state["embed.weight"], state["unembed.weight"] = state["embed.weight"][order], state["unembed.weight"][order]
     model.load_state_dict(state)
-    assert_scores_agree(scan_heads(model, scores=FROM_WEIGHTS), expected, FROM_WEIGHTS, rtol=1e-3)
+    assert_scores_agree(scan_heads(model, scores=names_from("weights")), expected, names_from("weights"), rtol=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -192,7 +193,10 @@ def test_permuting_the_vocabulary_leaves_weight_scores(seed):
         ({"scores": "prefix_matching"}, "there are prefix_matching, .* or 'all' of them"),
         ({"scores": ("induction",)}, r"scores=\('induction',\): there are prefix_matching"),
         ({"scores": ("ov_copying",), "effective_embedding": True}, "needs an MLP in the first block"),
-        ({"text": torch.zeros(1, 4, dtype=torch.long, device="meta")}, "seen torch.int64 of shape .* on meta"),
+        (
+            {"held_out": torch.zeros(1, 4, dtype=torch.long, device="meta")},
+            r"held_out is a tensor without values \(meta",
+        ),
     ],
 )
 def test_bad_requests_are_refused(model, arguments, message):

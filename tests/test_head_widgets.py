@@ -17,7 +17,7 @@ import xarray as xr
 from ipywidgets import Widget
 from tokenizers import Tokenizer, models
 
-from inductionkit.ablation import ablate_heads, compare_with_random_heads
+from inductionkit.ablation import compare_with_random_heads, scan_ablations
 from inductionkit.errors import HistoryError, ModelError
 from inductionkit.lens import Lens
 from inductionkit.scores.prompts import PromptSettings, repeated_random_tokens
@@ -74,12 +74,12 @@ def tokens() -> torch.Tensor:
 
 @pytest.fixture(scope="module")
 def full(model, tokens) -> xr.Dataset:
-    return ablate_heads(model, tokens, progress=False)
+    return scan_ablations(model, tokens, progress=False)
 
 
 @pytest.fixture(scope="module")
 def preserving(model, tokens) -> xr.Dataset:
-    return ablate_heads(model, tokens, kind="pattern_preserving", progress=False)
+    return scan_ablations(model, tokens, kind="pattern_preserving", progress=False)
 
 
 class TestHeadScan:
@@ -291,7 +291,7 @@ class TestAblationView:
             AblationView(full, preserving.isel(head=[0]))
 
     def test_sets_of_heads(self, model, tokens):
-        view = AblationView(ablate_heads(model, tokens, [[(0, 0), (1, 0)], [(1, 1)]], progress=False))
+        view = AblationView(scan_ablations(model, tokens, [[(0, 0), (1, 0)], [(1, 1)]], progress=False))
         assert (view.head, view.ablation) == (None, "0.0 + 1.0")
         view.ablation = "1.1"
         with pytest.raises(HistoryError, match=r"ablation='1\.0' is not among these ablations, which have 0\.0"):
@@ -312,11 +312,11 @@ class TestAblationView:
     def test_random_draws(self, tokens):
         model = hand_built_model([["previous-token", "idle"], ["induction", "idle"]])
         found = compare_with_random_heads(model, tokens, [(1, 0)], progress=False)
-        view = AblationView(ablate_heads(model, tokens, progress=False), random=found)
+        view = AblationView(scan_ablations(model, tokens, progress=False), random=found)
         assert view._header["random"]["share"] == pytest.approx(float(found.share_lost))
         np.testing.assert_allclose(payload(view)["random"], found.random_share_lost, atol=1e-6)
         with pytest.raises(HistoryError, match="random lacks share_lost"):
-            AblationView(ablate_heads(model, tokens, progress=False), random=xr.Dataset())
+            AblationView(scan_ablations(model, tokens, progress=False), random=xr.Dataset())
 
     def test_a_share_that_is_none_can_be_saved(self, full, model, tokens, tmp_path):
         found = compare_with_random_heads(model, tokens, [(1, 0)], progress=False)

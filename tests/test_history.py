@@ -13,13 +13,14 @@ import slow_scores
 import xarray as xr
 
 from inductionkit import induction_heads, open_history, open_run, scan_heads, scan_run
-from inductionkit.errors import HistoryError
+from inductionkit.errors import HistoryError, ModelError
 from inductionkit.history import VARIABLES, save_history, validate
 from inductionkit.lens import Lens
-from inductionkit.scan.head_scan import DEFAULT_SCORES
-from inductionkit.scan.measurement import Measurement
+from inductionkit.scan import checkpoints
+from inductionkit.scan.heads import DEFAULT_SCORES
 from inductionkit.scores.icl import icl_score, icl_settings
 from inductionkit.scores.prompts import PromptSettings
+from inductionkit.scores.score import SCORES
 from inductionkit.testing import synthetic_history
 
 
@@ -30,11 +31,11 @@ def run(run_path):
 
 @pytest.fixture(scope="module")
 def history(run):
-    return scan_run(run, n_evaluation=8, scores="all", progress=False)
+    return scan_run(run, n_evaluation=8, n_nulls=1, scores="all", progress=False)
 
 
 def test_a_history_follows_the_schema(history, run):
-    validate(history, tuple(VARIABLES))
+    validate(history, (*VARIABLES, *SCORES))
     assert history["step"].values.tolist() == run.steps
     assert history.attrs["icl_late"] == round(500 / 512 * 104)
     assert history["prefix_matching"].attrs["units"] == "1"
@@ -45,9 +46,9 @@ def test_it_agrees_with_scanning_one_model(history, run):
     import torch
 
     held_out = run.held_out()
-    text = torch.from_numpy(held_out[:: len(held_out) // 8][:8].astype(np.int64))
+    text = torch.from_numpy(held_out[[len(held_out) * i // 8 for i in range(8)]].astype(np.int64))
     model = run.load_model(40)
-    scores = scan_heads(model, text=text)
+    scores = scan_heads(model, text)
     for name in DEFAULT_SCORES:
         np.testing.assert_allclose(history[name].sel(step=40), scores[name], atol=1e-6)
     np.testing.assert_allclose(history["loss"].sel(step=40), Lens(model).token_losses(text).mean(), atol=1e-5)
@@ -76,7 +77,7 @@ def test_ov_lift_of_each_token_equals_the_slow_one(history, run):
 
 
 def test_a_store_holds_the_same(history, run, tmp_path):
-    stored = scan_run(run, store=tmp_path / "scan.zarr", n_evaluation=8, scores="all", progress=False)
+    stored = scan_run(run, store=tmp_path / "scan.zarr", n_evaluation=8, n_nulls=1, scores="all", progress=False)
     xr.testing.assert_identical(stored, history)
     xr.testing.assert_identical(open_history(tmp_path / "scan.zarr"), history)
     save_history(history, tmp_path / "scan.zarr.zip")
@@ -84,39 +85,41 @@ def test_a_store_holds_the_same(history, run, tmp_path):
 
 
 def test_an_interrupted_scan_goes_on(history, run, tmp_path, monkeypatch):
-    store, original, scanned = tmp_path / "scan.zarr", Measurement.measure, []
+    store, original, scanned = tmp_path / "scan.zarr", checkpoints.measure_all, []
 
-    def interrupted(self, lens):
+    def interrupted(*arguments):
         if len(scanned) == 3:
             raise KeyboardInterrupt
         scanned.append(1)
-        return original(self, lens)
+        return original(*arguments)
 
-    monkeypatch.setattr(Measurement, "measure", interrupted)
+    monkeypatch.setattr(checkpoints, "measure_all", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        scan_run(run, store=store, n_evaluation=8, scores="all", progress=False)
+        scan_run(run, store=store, n_evaluation=8, n_nulls=1, scores="all", progress=False)
     assert open_history(store).sizes["step"] == 3
     monkeypatch.undo()
     again = []
-    monkeypatch.setattr(Measurement, "measure", lambda self, lens: again.append(1) or original(self, lens))
-    xr.testing.assert_identical(scan_run(run, store=store, n_evaluation=8, scores="all", progress=False), history)
+    monkeypatch.setattr(checkpoints, "measure_all", lambda *arguments: again.append(1) or original(*arguments))
+    xr.testing.assert_identical(
+        scan_run(run, store=store, n_evaluation=8, n_nulls=1, scores="all", progress=False), history
+    )
     assert len(again) == len(run.steps) - 3
 
 
 def test_other_settings_do_not_mix(history, run, tmp_path):
     store = tmp_path / "scan.zarr"
-    scan_run(run, store=store, n_evaluation=8, scores="all", progress=False)
+    scan_run(run, store=store, n_evaluation=8, n_nulls=1, scores="all", progress=False)
     with pytest.raises(HistoryError, match="n_evaluation: stored 8, now 4"):
-        scan_run(run, store=store, n_evaluation=4, progress=False)
+        scan_run(run, store=store, n_evaluation=4, n_nulls=1, progress=False)
     with pytest.raises(HistoryError, match="prompts_seed: stored 0, now 1"):
-        scan_run(run, store=store, n_evaluation=8, prompts=PromptSettings(seed=1), progress=False)
+        scan_run(run, store=store, n_evaluation=8, prompts=PromptSettings(seed=1), n_nulls=1, progress=False)
     other = dataclasses.replace(run, name="other")
     with pytest.raises(HistoryError, match="model: stored 'tiny', now 'other'"):
-        scan_run(other, store=store, n_evaluation=8, scores="all", progress=False)
+        scan_run(other, store=store, n_evaluation=8, n_nulls=1, scores="all", progress=False)
 
 
 def test_a_text_longer_than_the_context(run):
-    with pytest.raises(HistoryError, match="text 'long' has 105 tokens; the model's context takes 1 to 104"):
+    with pytest.raises(ModelError, match="text 'long' has 105 tokens; the model's context takes 1 to 104"):
         scan_run(run, texts={"long": [1] * 105}, progress=False)
 
 

@@ -262,7 +262,7 @@ def test_code_that_comes_with_a_model(run_folder, tmp_path):
     config |= {"auto_map": {"AutoConfig": "code.Config", "AutoModelForCausalLM": "code.Model"}, "model_type": "own"}
     (run_folder / "step1" / "config.json").write_text(json.dumps(config))
     (run_folder / "step1" / "code.py").write_text(f"import os\nos.mkdir({str(tmp_path / 'ran')!r})\n")
-    with pytest.raises(ModelError, match=r"is of no model that can be built"):
+    with pytest.raises(ModelError, match=r"describes no model that can be built"):
         open_run(run_folder).standing_model()
     (run_folder / "step1" / "config.json").write_text(json.dumps(config | {"model_type": "gpt_neox"}))
     open_run(run_folder).load_model()  # a model that transformers knows without that code

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import slow_scores
 import torch
+import transformers
+from architectures import D_VOCAB
+from checkpoint_folders import booted, save_checkpoint
 from conftest import random_model
 
 from inductionkit.errors import ModelError
 from inductionkit.lens import Lens, load_weights
-from inductionkit.scan.head_scan import scan_heads
+from inductionkit.lens.bos import bos_of
+from inductionkit.lens.from_config import standing_bridge
+from inductionkit.lens.swapping import standing_copy
+from inductionkit.runs import open_run
+from inductionkit.scan.heads import scan_heads
 from inductionkit.scores.prompts import PromptSettings, repeated_random_tokens
 
 TOKENS = torch.randint(0, 60, (2, 30), generator=torch.Generator().manual_seed(1))
@@ -86,11 +95,11 @@ def test_repeated_random_tokens():
     ("call", "message"),
     [
         (lambda: Lens(torch.nn.Linear(2, 2)), "Linear is not a model that can be scored"),
-        (lambda: scan_heads(random_model(d_vocab=20)), "leaves 19 to draw from, fewer than n_distinct=25"),
+        (lambda: scan_heads(random_model(d_vocab=20)), "leaves 19 tokens to draw from"),
         (lambda: scan_heads(random_model(n_ctx=64)), "prompts of 101 tokens do not fit the model's context of 64"),
-        (lambda: scan_heads(random_model(), text=torch.zeros(1, 129, dtype=torch.long)), "129 tokens do not fit"),
-        (lambda: scan_heads(random_model(), text="a string"), "2-D integer tensor .* seen str"),
-        (lambda: scan_heads(random_model(), text=torch.tensor([[0, 60]])), "0 to 60 leave the vocabulary 0 to 59"),
+        (lambda: Lens(random_model()).token_losses(torch.zeros(1, 129, dtype=torch.long)), "129 tokens do not fit"),
+        (lambda: Lens(random_model()).token_losses("a string"), "2-D integer tensor .* seen str"),
+        (lambda: Lens(random_model()).token_losses(torch.tensor([[0, 60]])), "0 to 60 leave the vocabulary 0 to 59"),
     ],
 )
 def test_bad_input_is_refused(call, message):
@@ -117,7 +126,7 @@ def test_weights_that_do_not_fit_leave_the_model_unchanged():
     state = {name: tensor.numpy() for name, tensor in random_model(1).state_dict().items()}
     state["embed.weight"] = state["embed.weight"][:, :-1]
     before = fingerprint(model)
-    with pytest.raises(ModelError, match=r"embed\.weight: seen \(60, 23\), expected \(60, 24\)"):
+    with pytest.raises(ModelError, match=r"of another shape: embed\.weight \(60, 23\), expected \(60, 24\)"):
         load_weights(model, state)
     assert_same(before, fingerprint(model))
 
@@ -144,3 +153,62 @@ def test_a_bridge_in_training_is_scored_without_its_dropout_and_goes_on_training
     lens.model.train()
     torch.testing.assert_close(lens.token_losses(TOKENS), expected)
     assert all(module.training for module in wrapped.modules())
+
+
+@pytest.mark.parametrize("kind", ["gpt_neox", "llama", "qwen2"])
+@pytest.mark.parametrize(("configured", "expected"), [(7, 7), (None, None), (D_VOCAB, None)])
+def test_the_bos_of_a_model_is_the_same_through_every_door(kind, configured, expected, tmp_path):
+    """The folder's tokenizer has BOS 3 throughout."""
+    folder = save_checkpoint(tmp_path / "step1", kind)
+    config = json.loads((folder / "config.json").read_text()) | {"bos_token_id": configured}
+    (folder / "config.json").write_text(json.dumps(config))
+    in_memory = transformers.AutoModelForCausalLM.from_pretrained(folder)
+    doors = {
+        "folder": folder,
+        "bridge": booted(folder),
+        "model in memory": in_memory,
+        "copy of a model in memory": standing_copy(in_memory),
+        "copy of a bridge": standing_copy(booted(folder)),
+        "bridge for a checkpoint": standing_bridge(folder),
+        "run": open_run(tmp_path).load_model(),
+    }
+    assert {door: Lens(model).bos for door, model in doors.items()} == dict.fromkeys(doors, expected)
+
+
+@pytest.mark.parametrize(
+    ("configured", "tokenizer", "expected"),
+    [
+        ({"bos_token_id": [5, 6]}, 3, 5),
+        ({"bos_token_id": []}, 3, None),
+        ({"bos_token_id": 0}, 3, 0),
+        ({"bos_token_id": -1}, 3, None),
+        ({}, 3, None),
+        (None, 3, 3),
+        (None, 60, None),
+        (None, None, 0),
+    ],
+)
+def test_the_configuration_comes_before_the_tokenizer_for_bos(configured, tokenizer, expected):
+    model = SimpleNamespace(
+        cfg=SimpleNamespace(d_vocab=60),
+        original_model=SimpleNamespace(
+            config=None if configured is None else transformers.PretrainedConfig(**configured)
+        ),
+        tokenizer=None if tokenizer is None else SimpleNamespace(bos_token_id=tokenizer),
+    )
+    assert bos_of(model) == expected
+
+
+def test_weights_that_do_not_fit_are_named_with_what_was_there_instead():
+    model = random_model()
+    weights = dict(model.state_dict())
+    weights["wte"], weights["blocks.2.extra"] = weights.pop("embed.weight"), torch.zeros(2)
+    for layer in range(2):
+        weights.pop(f"blocks.{layer}.attn.q.weight"), weights.pop(f"blocks.{layer}.attn.k.weight")
+    with pytest.raises(ModelError) as raised:
+        load_weights(model, weights)
+    assert str(raised.value) == (
+        "the weights do not fit the model; missing: blocks.0.attn.k.weight (24, 24), blocks.0.attn.q.weight (24, 24), "
+        "blocks.1.attn.k.weight (24, 24) and 2 more; not in the model: blocks.2.extra (2,), wte (60, 24). Check that "
+        "the checkpoint is one of this model"
+    )

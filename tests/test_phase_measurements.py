@@ -49,7 +49,7 @@ def test_slopes_go_on_past_early_indices_only_after_the_window(history):
     position, tokens = history["position"].values, history["tokens_seen"].values
     phase = find_phase_change(history, n_resamples=0)
     up_to_12 = -0.3 * np.log(np.minimum(position, 12))
-    loss = np.where(tokens[:, None] < phase.end_tokens, up_to_12, -0.3 * np.log(position))
+    loss = np.where(tokens[:, None] < phase.end, up_to_12, -0.3 * np.log(position))
     around = loss_slopes_around(with_loss(history, loss), phase)["loss_slope"]
     assert around.sel(range="early").values == pytest.approx([-0.3, -0.3], abs=1e-5)
     assert around.sel(range="late").values == pytest.approx([0, -0.3], abs=1e-5)
@@ -81,7 +81,7 @@ def test_icl_score_at_any_indices(history):
 def test_the_window_hardly_depends_on_the_indices(history):
     found = icl_sensitivity(history)
     assert dict(found.sizes) == {"early": 3, "late": 3} and bool(found["found"].all())
-    for name in ("start_tokens", "end_tokens"):
+    for name in ("start", "end"):
         assert found[name].max() / found[name].min() < 1.3
     usual = find_phase_change(history, n_resamples=0)
     assert float(found["icl_gain_inside"].sel(early=12, late=120)) == pytest.approx(usual.icl_gain_inside, abs=1e-6)
@@ -113,6 +113,10 @@ def test_paths_without_the_beginning(history):
         (lambda other: other.isel(sample=slice(9)), "different tokens"),
         (lambda other: other.drop_vars("sample_example"), "different tokens"),
         (lambda other: other.drop_vars("token_loss"), "other: the history lacks token_loss"),
+        (
+            lambda other: other.assign(token_loss=other["token_loss"] * np.nan),
+            "other: .* not measured at any checkpoint",
+        ),
     ],
 )
 def test_runs_measured_on_other_tokens_are_refused(history, change, message):
@@ -156,24 +160,24 @@ def loss_history(slope_before: float, slope_after: float, turn: float, n_steps: 
 def test_the_order_of_slopes_swaps_where_it_was_made_to():
     small, large = loss_history(-0.3, -0.3, 1e7), loss_history(-0.5, -0.1, 1e7)
     found = loss_slope_order({"small": small, "large": large})
-    assert float(found["swap_tokens"]) == pytest.approx(1e7, rel=0.1)
+    assert float(found["swap"]) == pytest.approx(1e7, rel=0.1)
     assert float(found["lead_before"]) == pytest.approx(0.2, abs=0.03)
     assert float(found["lead_after"]) == pytest.approx(-0.2, abs=0.03)
-    far = found["loss_slope"].sel(model="large").sel(tokens_seen=[1e6, 5e7], method="nearest")
+    far = found["loss_slope"].sel(model="large").sel(elapsed=[1e6, 5e7], method="nearest")
     np.testing.assert_allclose(far, [-0.5, -0.1], atol=1e-3)
 
 
 def test_an_order_that_does_not_swap_has_no_swap():
     slow, fast = loss_history(-0.1, -0.1, 1e7), loss_history(-0.3, -0.3, 1e7)
-    assert np.isnan(loss_slope_order({"small": slow, "large": fast})["swap_tokens"])
-    assert np.isnan(loss_slope_order({"small": fast, "large": slow})["swap_tokens"])
+    assert np.isnan(loss_slope_order({"small": slow, "large": fast})["swap"])
+    assert np.isnan(loss_slope_order({"small": fast, "large": slow})["swap"])
 
 
 def test_an_order_needs_two_runs_that_overlap(history):
     with pytest.raises(HistoryError, match="at least two"):
         loss_slope_order({"a": history})
     early, late = history.isel(step=slice(0, 10)), history.isel(step=slice(20, None))
-    with pytest.raises(HistoryError, match="no stretch of tokens seen in common"):
+    with pytest.raises(HistoryError, match="no stretch of training in common, in tokens"):
         loss_slope_order({"a": early, "b": late})
 
 
@@ -183,7 +187,7 @@ def test_the_table_holds_what_the_parts_say(history):
     phase = find_phase_change(history, n_resamples=20)
     column = table["two"]
     assert column["phase change"] and not table["one"]["phase change"]
-    assert column["window start (M tokens)"] == phase.start_tokens / 1e6
+    assert column["window start (M tokens)"] == phase.start / 1e6
     assert column["window end, 90 % interval to (M tokens)"] == phase.end_interval[1] / 1e6
     assert column["p-value of the overlap"] == phase.co_occurrence.p_value
     assert column["bump start (M tokens)"] == phase.markers["bump"].window[0] / 1e6

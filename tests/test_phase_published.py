@@ -10,7 +10,8 @@ import pytest
 import xarray as xr
 
 from inductionkit import find_phase_change
-from inductionkit.history import labelled
+from inductionkit.history import VARIABLES, labelled
+from inductionkit.testing import HEAD_ROWS
 
 PUBLISHED = json.loads((Path(__file__).parent / "published.json").read_text())
 PYTHIA_BATCH = 1024 * 2048  # tokens in a step
@@ -30,7 +31,8 @@ def history_of(steps, tokens_seen, heads: dict[str, list[float]], loss=None, icl
         "icl_score": missing if icl_score is None else icl_score,
     }
     coords = {"step": steps, "tokens_seen": ("step", tokens_seen)}
-    return labelled(values, {**coords, "layer": np.arange(shape[0]), "head": np.arange(shape[1])}, {})
+    heads_of = {"layer": np.arange(shape[0]), "head": np.arange(shape[1])}
+    return labelled(values, VARIABLES | HEAD_ROWS, {**coords, **heads_of})
 
 
 def attention_only(name: str) -> xr.Dataset:
@@ -45,7 +47,7 @@ def attention_only(name: str) -> xr.Dataset:
 def test_two_layers_change_phase_between_308_and_748_million_tokens():
     phase = find_phase_change(attention_only("attn-only-2l"))
     assert phase
-    assert 308e6 <= phase.start_tokens < phase.end_tokens <= 748e6
+    assert 308e6 <= phase.start < phase.end <= 748e6
     assert phase.heads == ((1, 6),)
     assert all(phase.markers[name].window for name in ("bump", "icl_score", "prefix_matching"))
     assert not phase.markers["token_loss_pivot"].measured
@@ -54,7 +56,7 @@ def test_two_layers_change_phase_between_308_and_748_million_tokens():
 
 def test_one_layer_does_not():
     phase = find_phase_change(attention_only("attn-only-1l"))
-    assert not phase and phase.start_tokens is None
+    assert not phase and phase.start is None
     assert "no head's prefix matching rises by 0.2" in repr(phase)
     assert phase.co_occurrence.p_value == 1
 

@@ -40,7 +40,7 @@ def test_intervals_cover_the_window_of_the_population():
     for seed in range(n_draws):
         drawn = with_examples(history, icl, n_examples=64, noise=0.1, seed=seed)
         low, high = find_phase_change(drawn, n_resamples=60, seed=seed).end_interval
-        inside += low <= known.end_tokens <= high
+        inside += low <= known.end <= high
     assert (
         0.75 * n_draws <= inside < n_draws
     )  # stated: 0.9; 4 standard deviations below, and not so wide that none miss
@@ -59,8 +59,8 @@ def test_more_examples_give_narrower_intervals():
 def test_intervals_hold_the_window_and_the_seed_fixes_them():
     history = synthetic_history(noise=0.05, n_steps=40)
     phase = find_phase_change(history)
-    assert phase.start_interval[0] <= phase.start_tokens <= phase.start_interval[1]
-    assert phase.end_interval[0] <= phase.end_tokens <= phase.end_interval[1]
+    assert phase.start_interval[0] <= phase.start <= phase.start_interval[1]
+    assert phase.end_interval[0] <= phase.end <= phase.end_interval[1]
     assert phase.found_share == 1 and phase.n_resamples == 200
     assert "90 % intervals: start" in repr(phase)
     assert find_phase_change(history).end_interval == phase.end_interval
@@ -90,7 +90,7 @@ def test_heads_that_form_at_other_times_widen_the_interval():
 )
 def test_without_enough_examples_there_is_a_window_and_no_interval(change, note):
     phase = find_phase_change(change(synthetic_history()))
-    assert phase and phase.start_tokens and phase.start_interval is None
+    assert phase and phase.start and phase.start_interval is None
     assert note in repr(phase)
 
 
@@ -116,7 +116,7 @@ def test_overlap_and_p_value_against_counting(seed):
     share = np.mean(np.array(shuffled) >= found.overlap)
     assert found.p_value == pytest.approx(share, abs=4 * np.sqrt(share * (1 - share) / 1000) + 0.003)
     shared = np.exp(max(start for start, _ in windows.values())), np.exp(min(end for _, end in windows.values()))
-    assert found.shared_tokens == (pytest.approx(shared) if shared[0] < shared[1] else None)
+    assert found.shared_window == (pytest.approx(shared) if shared[0] < shared[1] else None)
 
 
 def test_p_values_are_uniform_where_windows_fall_by_chance():
@@ -144,7 +144,7 @@ def test_histories_whose_markers_are_independent_are_seldom_significant():
 def test_a_real_change_is_significant_and_a_control_never():
     change = find_phase_change(synthetic_history(n_steps=60, window=(8e6, 1.2e7), noise=0.01)).co_occurrence
     assert change.p_value < 0.01 and change.overlap > 0.3
-    low, high = change.shared_tokens
+    low, high = change.shared_window
     assert 8e6 < low < high < 1.3e7
     control = synthetic_history(n_steps=60, window=None)
     moved = synthetic_history(n_steps=60, window=(8e6, 1.2e7))

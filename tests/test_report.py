@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+import numpy as np
 import pytest
 from matplotlib import pyplot
 
@@ -35,9 +36,26 @@ def test_markdown_has_its_figures_beside_it(tmp_path):
     [figure] = re.findall(r"!\[[^]]*\]\(([^)]*)\)", text)
     assert (tmp_path / figure).read_bytes().startswith(b"\x89PNG")
     rows = [line for line in text.splitlines() if line.startswith("|")]
-    expected = find_phase_change(synthetic_history()).start_tokens / 1e6
+    expected = find_phase_change(synthetic_history()).start / 1e6
     assert f"| window start (M tokens) | {expected:.4g} |" in rows
     assert all(line.endswith("|") for line in rows)
+
+
+def test_what_is_unknown_is_said_to_be(tmp_path):
+    """Tokens that are unknown make steps of the whole report; a verdict on too little is neither yes nor no."""
+    bare = synthetic_history().assign_attrs(identical_weights="[[24, 33]]")
+    bare = bare.assign_coords(tokens_seen=bare["tokens_seen"] * np.nan)
+    short = synthetic_history().isel(step=slice(2))
+    text = write_report({"bare": bare, "short": short}, tmp_path / "report.md").read_text()
+    phase = find_phase_change(bare)
+    assert f"Phase change from steps {phase.start:,.0f} to {phase.end:,.0f} (tokens unknown)" in text
+    assert phase.notes[0].startswith("steps 24, 33 have identical weights:") and phase.notes[0] in text
+    assert "Phase change unknown: 2 checkpoints" in text and "No phase change" not in text
+    rows = [line for line in text.splitlines() if line.startswith("|")]
+    assert f"| window start (steps) | {phase.start:.4g} |  |" in rows
+    assert "| phase change | True | unknown |" in rows
+    headers = [line.replace("\\", "") for line in rows if line.startswith("| head |")]
+    assert len(headers) == 2 and all(header.startswith("| head | prefix_matching |") for header in headers)
 
 
 def test_hostile_names_stay_text(tmp_path):

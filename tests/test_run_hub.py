@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import pickle
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 from architectures import D_VOCAB
-from checkpoint_folders import BOS, LAYOUTS, booted, cache_bytes, logits, save_checkpoint
+from checkpoint_folders import BOS, LAYOUTS, booted, booted_logits, cache_bytes, logits, save_checkpoint
 from conftest import random_model
 from safetensors.torch import load_file, save_file
 from stand_in_hub import StandInHub
@@ -70,7 +71,7 @@ def test_without_a_connection_what_is_cached_is_read(hub, steps, monkeypatch):
         assert all(torch.equal(read[name], expected[name]) for name in expected)
     torch.testing.assert_close(logits(run.load_model()), logits(booted(steps / "step1000")), atol=1e-6, rtol=0)
     assert not hub.requests
-    with pytest.raises(RunError, match="could not be had from the hub or its cache"):
+    with pytest.raises(RunError, match="could not be read from the hub or its cache"):
         open_run("hf:org/other")
 
 
@@ -177,12 +178,12 @@ def test_a_revision_that_moves_meanwhile(hub, steps):
     hub.add("org/tiny", "step0", steps / "step0")
     run = open_run("hf:org/tiny")
     hub.add("org/tiny", "step0", steps / "step500")
-    with pytest.raises(RunError, match=r"could not be had|was moved"):
+    with pytest.raises(RunError, match=r"could not be read|was moved"):
         run.checkpoint(0).read()
 
 
 def test_hubs_without_what_is_asked(hub, steps):
-    with pytest.raises(RunError, match=r"hf:org/none could not be had .*check the name"):
+    with pytest.raises(RunError, match=r"hf:org/none could not be read .*check the name"):
         open_run("hf:org/none")
     hub.add("org/tiny", "main", steps / "step0")
     with pytest.raises(RunError, match=r"no revisions named like step1000 .*there are \['main'\]"):
@@ -221,6 +222,64 @@ def test_a_trainers_log_on_the_hub(hub, steps):
     state = {"log_history": [{"step": 500, "loss": 4.5}, {"step": 1000, "loss": 4.0}]}
     hub.repositories["org/tiny"]["checkpoint-1000"] |= {"trainer_state.json": json.dumps(state).encode()}
     assert [entry["loss"] for entry in open_run("hf:org/tiny").log()] == [4.5, 4.0]
+
+
+# No revision is privileged
+
+
+@pytest.mark.parametrize(
+    ("damage", "step"),
+    [
+        *itertools.product(("empty", "config.json cut short", "without config.json"), (0, 1000)),
+        ("another model", 1000),  # the first that can be read is the run's
+    ],
+)
+def test_a_damaged_revision_spoils_no_other(damage, step, hub, steps, tmp_path):
+    for each in (0, 500, 1000):
+        hub.add("org/tiny", f"step{each}", steps / f"step{each}")
+    files = hub.repositories["org/tiny"][f"step{step}"]
+    match damage:
+        case "empty":
+            files.clear()
+        case "config.json cut short":
+            files["config.json"] = files["config.json"][:-20]
+        case "without config.json":
+            del files["config.json"]
+        case "another model":
+            hub.add("org/tiny", "step1000", save_checkpoint(tmp_path / "llama", "llama"))
+    run = open_run("hf:org/tiny", keep="none")
+    standing = run.standing_model()
+    assert run.steps == [0, 500, 1000] and json.loads(run.tokenizer_json())["model"]["vocab"]["t5"] == 5
+    for checkpoint in run.checkpoints:
+        if checkpoint.step != step or "config.json" in damage:
+            checkpoint.load_into(standing)
+            expected = booted_logits(steps / f"step{checkpoint.step}")
+            torch.testing.assert_close(logits(standing), expected, atol=1e-6, rtol=0)
+        else:
+            with pytest.raises(RunError, match=rf"hf:org/tiny@step{step} (has no weights|is a checkpoint of another)"):
+                checkpoint.load_into(standing)
+    assert (run.checkpoint(step).n_bytes() == 0) == (damage == "empty")
+    if damage == "another model":  # found out before its weights are fetched
+        assert not [request for request in hub.requests if "step1000/model.safetensors" in request]
+
+
+def test_revisions_that_were_not_chosen_are_not_looked_into(hub, steps):
+    hub.add("org/tiny", "step0", {"config.json": b"{"})
+    hub.add("org/tiny", "step500", steps / "step500")
+    hub.add("org/tiny", "step1000", {})
+    asked = [f"/{name}" for revision in ("step0", "step1000") for name in (revision, hub.commit("org/tiny", revision))]
+    run = open_run("hf:org/tiny", checkpoints=[500])
+    run.load_model(), run.log(), run.tokenizer_json()
+    assert not [request for request in hub.requests if any(name in request for name in asked)]
+    with pytest.raises(RunError, match=r"no revision of hf:org/tiny .* can be read: .*config\.json"):
+        open_run("hf:org/tiny", checkpoints=[0, 1000])
+
+
+def test_a_trainers_log_is_looked_for_from_the_latest_backwards(hub, steps):
+    for step, state in ((0, b'{"log_history": [{"step": 0, "loss": 9.0}]}'), (500, None), (1000, b'{"log_history": [')):
+        hub.add("org/tiny", f"step{step}", steps / f"step{step}")
+        hub.repositories["org/tiny"][f"step{step}"] |= {} if state is None else {"trainer_state.json": state}
+    assert [entry["loss"] for entry in open_run("hf:org/tiny").log()] == [9.0]
 
 
 # TransformerLens' own repositories
@@ -288,3 +347,10 @@ def test_transformer_lens_own_checkpoints(legacy_hub, tmp_path, monkeypatch):
     kept.checkpoints[0].read()
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     assert open_run("tl:attn-only-2l").checkpoints[0].read().keys() == kept.checkpoints[0].read().keys()
+
+
+def test_the_description_of_transformer_lens_own_models(legacy_hub):
+    descriptions = {open_run(f"tl:{name}").architecture.description for name in ("attn-only-2l", LEGACY)}
+    files = legacy_hub.repositories[LEGACY]["main"]
+    files["config.json"] = json.dumps(json.loads(files["config.json"]) | {"eps": 1e-3}).encode()
+    assert len(descriptions | {open_run(f"tl:{LEGACY}").architecture.description}) == 2

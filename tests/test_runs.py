@@ -71,7 +71,11 @@ def test_a_checkpoint_that_is_gone(copy):
         (lambda m: m["checkpoints"][-1].pop("sha256"), RunError, "lacks sha256"),
         (lambda m: m["checkpoints"][-1].update(file="../../secret"), RunError, "outside the run"),
         (lambda m: m["model"].update(d_model=32), ModelError, r"embed\.weight|ln1|attn"),
-        (lambda m: m["model"].update(n_layers=1), ModelError, r"seen .*, expected none"),
+        (
+            lambda m: m["model"].update(n_layers=1),
+            ModelError,
+            r"not in the model: blocks\.1\.attn\.\S+ \(\d+.* and \d+ more",
+        ),
     ],
 )
 def test_a_manifest_that_does_not_match(copy, change, error, message):

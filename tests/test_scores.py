@@ -10,7 +10,7 @@ from conftest import SHAPE, random_model
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from inductionkit.scan.head_scan import DEFAULT_SCORES, scan_heads
+from inductionkit.scan.heads import DEFAULT_SCORES, scan_heads
 from inductionkit.scores import on_prompts as scores
 from inductionkit.scores.prompts import PromptSettings, repeated_random_tokens
 from inductionkit.testing import perfect_induction_model
@@ -20,7 +20,7 @@ TEXT = torch.randint(0, 60, (3, 40), generator=torch.Generator().manual_seed(5))
 
 @pytest.fixture(scope="module")
 def hand_built():
-    return scan_heads(perfect_induction_model(), text=torch.randint(0, 40, (4, 60)))
+    return scan_heads(perfect_induction_model(), held_out=torch.randint(0, 40, (4, 60)))
 
 
 def test_hand_built_heads_are_perfect(hand_built):
@@ -44,7 +44,7 @@ def test_fast_scores_equal_the_slow_ones(seed):
     model = random_model(seed)
     state = {name: tensor.numpy() for name, tensor in model.state_dict().items()}
     settings_ = PromptSettings(n_sequences=2, n_distinct=12, n_repeats=3, seed=seed)
-    fast = scan_heads(model, text=TEXT, prompts=settings_)
+    fast = scan_heads(model, held_out=TEXT, prompts=settings_)
     tokens = repeated_random_tokens(SHAPE["d_vocab"], 0, settings_).numpy()
     slow = {name: np.zeros((2, 3)) for name in DEFAULT_SCORES}
     runs = [slow_scores.run(state, row, 3) for row in tokens]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import huggingface_hub
 import numpy as np
 import pytest
 import torch
@@ -12,7 +13,8 @@ from safetensors.torch import load_file
 
 import inductionkit as ik
 from inductionkit.errors import ModelError
-from inductionkit.lens.swapping import standing_bridge, standing_copy, swap_weights
+from inductionkit.lens.from_config import standing_bridge
+from inductionkit.lens.swapping import _file_names, standing_copy, swap_weights
 from inductionkit.runs import open_run
 
 pytest_plugins = ("run_fixtures",)
@@ -30,8 +32,8 @@ def test_a_swapped_model_is_the_freshly_booted_one(kind, tmp_path):
     torch.testing.assert_close(logits(standing), logits(fresh), atol=1e-6, rtol=0)
     other = logits(booted(tmp_path / "step2"))
     assert (logits(standing) - other).abs().max() > 1e-2
-    seen = ik.scan_heads(standing, text=TOKENS, scores="all", progress=False)
-    expected = ik.scan_heads(fresh, text=TOKENS, scores="all", progress=False)
+    seen = ik.scan_heads(standing, held_out=TOKENS, scores="all", progress=False)
+    expected = ik.scan_heads(fresh, held_out=TOKENS, scores="all", progress=False)
     for name in expected.data_vars:
         np.testing.assert_allclose(seen[name], expected[name], atol=1e-6, rtol=0, err_msg=name)
 
@@ -54,9 +56,16 @@ def test_weights_that_transformers_rearranges(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda w: w.popitem(), "seen none, expected"),
-        (lambda w: w.update(extra=torch.ones(3)), r"first extra: seen \(3,\), expected none"),
-        (lambda w: w.update({"embed_out.weight": torch.ones(5, 24)}), r"seen \(5, 24\), expected \(96, 24\)"),
+        (lambda w: w.pop("embed_out.weight"), r"missing: lm_head\.weight \(96, 24\)\."),
+        (lambda w: w.update(extra=torch.ones(3)), r"not in the model: extra \(3,\)\."),
+        (
+            lambda w: w.update(unembed=w.pop("embed_out.weight")),
+            r"missing: lm_head\.weight \(96, 24\); not in the model: unembed \(96, 24\)\.",
+        ),
+        (
+            lambda w: w.update({"embed_out.weight": torch.ones(5, 24)}),
+            r"of another shape: lm_head\.weight \(5, 24\), expected \(96, 24\)\.",
+        ),
         (lambda w: w.update({"embed_out.weight": torch.ones(96, 24, dtype=torch.int8)}), "quantised"),
     ],
 )
@@ -113,6 +122,27 @@ def test_swapping_draws_no_random_numbers(steps):
     assert torch.equal(torch.random.get_rng_state(), state)
 
 
+@pytest.mark.parametrize("transformers_shown", [True, False])
+@pytest.mark.parametrize("hub_shown", [True, False])
+def test_swapping_leaves_progress_bars_and_messages_as_they_were(transformers_shown, hub_shown, steps):
+    logging, hub = transformers.utils.logging, huggingface_hub.utils
+    before = logging.is_progress_bar_enabled(), not hub.are_progress_bars_disabled(), logging.get_verbosity()
+
+    def show(in_transformers: bool, in_hub: bool) -> None:
+        (logging.enable_progress_bar if in_transformers else logging.disable_progress_bar)()
+        (hub.enable_progress_bars if in_hub else hub.disable_progress_bars)()
+
+    try:
+        show(transformers_shown, hub_shown)
+        _file_names.cache_clear()
+        open_run(steps).load_model(500)
+        assert logging.is_progress_bar_enabled() == transformers_shown
+        assert hub.are_progress_bars_disabled() == (not hub_shown)
+        assert logging.get_verbosity() == before[2]
+    finally:
+        show(*before[:2])
+
+
 def test_models_of_other_kinds_take_weights_under_their_own_names():
     """As a `HookedTransformer` does: buffers come along in its state, and stay as they are."""
     standing, other = torch.nn.BatchNorm1d(3), torch.nn.BatchNorm1d(3)
@@ -120,5 +150,5 @@ def test_models_of_other_kinds_take_weights_under_their_own_names():
     other.running_mean += 1
     swap_weights(standing, other.state_dict())
     assert torch.equal(standing.weight, other.weight) and not standing.running_mean.any()
-    with pytest.raises(ModelError, match=r"first bias: seen \(4,\), expected \(3,\)"):
+    with pytest.raises(ModelError, match=r"another shape: bias \(4,\), expected \(3,\), weight \(4,\)"):
         swap_weights(standing, torch.nn.BatchNorm1d(4).state_dict())

@@ -33,8 +33,8 @@ from inductionkit import superposition as sp
 
 history: xarray.Dataset = ik.example_history()
 phase: ik.PhaseChange = ik.find_phase_change(history)
-explorer = ik.PhaseExplorer(history, window=phase, control=ik.example_history("one-layer"))
-ik.LossView(history, window=(5e6, 8e6)).link(explorer).follow("scan.zarr")
+explorer = ik.PhaseExplorer(history, phase=phase, control=ik.example_history("one-layer"))
+ik.widgets.LossView(history, phase=(5e6, 8e6)).link(explorer).follow("scan.zarr")
 explorer.step, explorer.head, explorer.text = 0, (1, 0), 1
 step: int = explorer.step
 head: tuple[int, int] | None = explorer.head
@@ -48,7 +48,7 @@ WRONG = (
     "ik.open_run(3)",
     "ik.scan_everything",
     "ik.find_phase_change('history')",
-    "ik.PhaseExplorer(history, window='wide')",
+    "ik.PhaseExplorer(history, phase='wide')",
     "explorer.step = 'last'",
     "explorer.head = '1.0'",
     "ik.Behaviour('count', 3)",
@@ -86,7 +86,7 @@ def test_a_stub_names_what_its_package_loads(package):
     loaded = import_module(package)
     stub = ast.parse(Path(loaded.__file__).with_suffix(".pyi").read_text(encoding="utf-8"))
     homes = {
-        alias.asname: import_module(f".{node.module}", package)
+        alias.asname: import_module(f".{node.module}" if node.module else ".", package)
         for node in stub.body
         if isinstance(node, ast.ImportFrom)
         for alias in node.names

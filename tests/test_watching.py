@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import gc
 import warnings
 
 import numpy as np
 import pytest
 import torch
+import zarr
 from conftest import random_model
 from transformers import GPT2Config, GPT2LMHeadModel, Trainer, TrainingArguments
 
 from inductionkit import PhaseExplorer, open_history, open_run, scan_run
 from inductionkit.errors import HistoryError
-from inductionkit.scan.store import LiveStore
+from inductionkit.history import history_steps
+from inductionkit.scan import store as stores
 from inductionkit.scan.watching import TrainingWatch
-from inductionkit.train import begin, train
+from inductionkit.train import Transformer, train
 
 N_EVALUATION = 4
 
@@ -60,8 +63,9 @@ def test_watching_ones_own_loop_equals_a_scan_of_its_checkpoints(recipe, run_pat
     assert repr(watch) == "TrainingWatch(nothing measured yet)"
     with pytest.raises(HistoryError, match="nothing has been measured"):
         _ = watch.history
-    begun = open_run(begin(recipe, tmp_path / "run").path)
-    assert watch(begun.load_model(), step=0, tokens_seen=0)
+    begun = Transformer(recipe.model, recipe.seed)
+    begun.load_state_dict({name: torch.from_numpy(w) for name, w in run.checkpoint(0).read().items()})
+    assert watch(begun, step=0, tokens_seen=0)
     explorer = PhaseExplorer(watch.history).follow(watch)
     folder = train(recipe, tmp_path / "run", progress=False, on_step=watch)
     assert_equal(watch.history, scan_run(run, n_evaluation=N_EVALUATION, n_nulls=0, progress=False))
@@ -103,7 +107,7 @@ def test_the_hugging_face_trainer(text, tmp_path):
     run = open_run(tmp_path / "run", checkpoints=[4, 8, 10], tokens_per_step=1024)
     assert_equal(
         history.isel(step=slice(1, None)),
-        scan_run(run, evaluation=text, n_evaluation=N_EVALUATION, n_nulls=0, progress=False),
+        scan_run(run, held_out=text, n_evaluation=N_EVALUATION, n_nulls=0, progress=False),
     )
     assert history["training_loss"].values[-1] < history["training_loss"].values[0]
     assert history.sizes["log"] >= 9
@@ -147,7 +151,7 @@ def test_lightning(text, tmp_path):
     run = open_run(tmp_path / "run", tokens_per_step=1024)
     assert_equal(
         watch.history.isel(step=slice(1, None)),
-        scan_run(run, evaluation=text, n_evaluation=N_EVALUATION, n_nulls=0, progress=False),
+        scan_run(run, held_out=text, n_evaluation=N_EVALUATION, n_nulls=0, progress=False),
     )
     assert watch.history.sizes["log"] == 7
 
@@ -186,27 +190,114 @@ def test_a_training_that_goes_back_drops_what_was_measured_later(text, tmp_path)
     loss = watch.history["loss"].values
     assert loss[2] == loss[1] != loss[3]
     assert np.isnan(watch.history["tokens_seen"]).all()
-    with pytest.raises(HistoryError, match="other settings"):
-        TrainingWatch(text, every=2, store=store, n_evaluation=2)(model, 8)
+    with pytest.warns(RuntimeWarning, match="step 8 was not measured: .*other settings"):
+        assert not TrainingWatch(text, every=2, store=store, n_evaluation=2)(model, 8)
 
 
-def test_a_history_that_cannot_be_kept_does_not_end_the_training(text, monkeypatch):
-    monkeypatch.setattr(LiveStore, "MAX_STEPS", 2)
-    watch, model = TrainingWatch(text, every=1, n_evaluation=N_EVALUATION), tiny_gpt2()
+def test_a_history_that_cannot_be_kept_does_not_end_the_training(text, monkeypatch, tmp_path):
+    monkeypatch.setattr(stores, "MIN_ROOM", 2)
+    watch, model = TrainingWatch(text, every=1, store=tmp_path / "live", n_evaluation=N_EVALUATION), tiny_gpt2()
     assert watch(model, 0) and watch(model, 1)
-    with pytest.warns(RuntimeWarning, match="step 2 was measured but not kept: .* is full with 2 steps"):
+    with pytest.warns(RuntimeWarning, match="step 2 was not measured: .* is full with 2 steps"):
         assert not watch(model, 2)
     assert watch.history["step"].values.tolist() == [0, 1]
 
 
-def test_more_losses_than_there_is_room_for_are_thinned_evenly(text, monkeypatch):
-    monkeypatch.setattr("inductionkit.scan.watching.N_LOGGED", 5)
-    watch = TrainingWatch(text, every=1, n_evaluation=N_EVALUATION, tokens_per_step=1)
-    for step in range(1, 12):
-        watch.log(step, 1.0 * step)
-    watch(tiny_gpt2(), 11)
-    assert watch.history["training_loss"].values.tolist() == [1, 3, 6, 8, 11]
-    assert watch.history["log_tokens_seen"].values.tolist() == [1, 3, 6, 8, 11]
+def diverged() -> GPT2LMHeadModel:
+    model = tiny_gpt2()
+    with torch.no_grad():
+        model.transformer.wte.weight.fill_(torch.nan)
+    return model
+
+
+def test_a_measurement_that_fails_does_not_end_the_training(text, tmp_path):
+    watch, model = TrainingWatch(text, every=1, n_evaluation=N_EVALUATION), tiny_gpt2()
+    assert watch(model, 0)
+    with pytest.warns(RuntimeWarning, match="step 1 was not measured: .*NaN") as told:
+        assert not watch(diverged(), 1) and not watch(diverged(), 2)
+    assert len(told) == 1  # once for each kind
+    assert watch(model, 3)
+    assert watch.history["step"].values.tolist() == [0, 3]
+    with pytest.warns(RuntimeWarning, match="was not measured: held_out has rows of 21 tokens"):
+        assert not TrainingWatch(text[:, :21], every=1)(model, 0)
+    with pytest.warns(RuntimeWarning, match="was not measured"):
+        assert not watch(torch.nn.Linear(2, 2), 4)
+
+
+def losses(first: int, last: int) -> list[tuple[int, float]]:
+    return [(step, step / 10) for step in range(first, last + 1)]
+
+
+def logged(history) -> list[tuple[int, float]]:
+    return [
+        (step, round(loss, 4))
+        for step, loss in zip(history["log_step"].values.tolist(), history["training_loss"].values.tolist())
+    ]
+
+
+def test_the_log_is_whole_and_in_order_after_a_resume(text, store):
+    """Killed at step 23, gone on from the checkpoint of step 15; all that was logged is there once."""
+    model = tiny_gpt2()
+
+    def train(first: int, last: int, closes: bool) -> TrainingWatch:
+        watch = TrainingWatch(text, every=10, store=store, n_evaluation=N_EVALUATION, tokens_per_step=100)
+        for step, loss in losses(first, last):
+            watch(model, step, loss=loss)
+        if closes:
+            watch.close()
+        return watch
+
+    if store is None:
+        watch = train(0, 23, closes=False)
+        for step, loss in losses(16, 29):
+            watch(model, step, loss=loss)
+    else:
+        killed = train(0, 23, closes=False)
+        killed._kept.close()  # the system does so for a process that is killed; what was not written is lost
+        watch = train(16, 29, closes=True)
+    assert logged(watch.history) == losses(0, 29)
+    assert watch.history["log_tokens_seen"].values.tolist() == [100 * step for step in range(30)]
+    assert watch.history["step"].values.tolist() == [0, 10, 20]
+    if store is not None:
+        assert logged(open_history(store)) == losses(0, 29)
+        killed._log.__init__()  # its end must write nothing more
+
+
+def test_the_last_loss_is_kept_whoever_ends(text, tmp_path):
+    for ends in ("close", "gone"):
+        store = tmp_path / ends
+        watch = TrainingWatch(text, every=2, store=store, n_evaluation=N_EVALUATION)
+        model = tiny_gpt2()
+        for step, loss in losses(0, 5):
+            watch(model, step, loss=loss)
+        if ends == "close":
+            watch.close()
+        del watch
+        gc.collect()
+        assert logged(open_history(store)) == losses(0, 5)
+
+
+def test_several_entries_of_one_step_are_all_kept(text, store):
+    watch, model = TrainingWatch(text, every=1, store=store, n_evaluation=N_EVALUATION), tiny_gpt2()
+    watch.log(0, 1.0)
+    watch(model, 0)
+    watch.log(0, 2.0)
+    watch.log(1, 3.0)
+    watch(model, 1)
+    assert logged(watch.history) == [(0, 1.0), (0, 2.0), (1, 3.0)]
+    watch.close()
+
+
+def test_the_steps_of_a_growing_store_are_read_alone(text, tmp_path, monkeypatch):
+    watch, model = TrainingWatch(text, every=1, store=tmp_path / "live", n_evaluation=N_EVALUATION), tiny_gpt2()
+    for step in range(3):
+        watch(model, step)
+    read = []
+    original = zarr.Array.__getitem__
+    monkeypatch.setattr(zarr.Array, "__getitem__", lambda self, at: read.append(self.basename) or original(self, at))
+    assert history_steps(tmp_path / "live") == [0, 1, 2]
+    assert not {"pattern", "loss", "prefix_matching", "training_loss"} & set(read)
+    watch.close()
 
 
 def test_bad_input(text):

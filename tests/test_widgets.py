@@ -1,6 +1,7 @@
 """PhaseExplorer in Python: the payload, the traits, the saved page's bytes. What it draws: tests/browser."""
 
 import base64
+import dataclasses
 import gzip
 import hashlib
 import json
@@ -9,7 +10,6 @@ import re
 import subprocess
 import sys
 import time
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -77,18 +77,17 @@ def test_payload_carries_the_history():
     history = synthetic_history()
     explorer = PhaseExplorer(history, control=synthetic_history(window=None))
     arrays = payload(explorer)
-    films = unpack_lower(arrays["pattern"])  # film by film: head after head, the first text before the second
-    by_text = history["pattern"].stack(film=("text", "layer", "head")).transpose("film", "step", "query", "key")
-    heads_texts = explorer._header["films"]["heads_texts"]
+    all_series = unpack_lower(arrays["pattern"])  # one by one: head after head, the first text before the second
+    by_text = history["pattern"].stack(series=("text", "layer", "head")).transpose("series", "step", "query", "key")
+    heads_texts = explorer._header["series"]["heads_texts"]
     assert sorted(heads_texts) == [(head, text) for head in range(8) for text in range(2)]
-    for film, (head, text) in zip(films, heads_texts):
-        np.testing.assert_array_equal(film, by_text[text * 8 + head].values)
-    for name in ("loss", "icl_score", "training_loss", "step", "text_loss"):
+    for series, (head, text) in zip(all_series, heads_texts):
+        np.testing.assert_array_equal(series, by_text[text * 8 + head].values)
+    for name in ("loss", "icl_score", "training_loss", "step", "tokens_seen", "text_loss"):
         np.testing.assert_array_equal(arrays[name], history[name].values)
     for name in ("prefix_matching", "copying", "previous_token"):
         np.testing.assert_array_equal(arrays[name], history[name].values.astype(np.float16))
-    np.testing.assert_array_equal(arrays["elapsed"], history["tokens_seen"].values)
-    np.testing.assert_array_equal(arrays["control_loss"], synthetic_history(window=None)["loss"].values)
+    np.testing.assert_array_equal(arrays["control loss"], synthetic_history(window=None)["loss"].values)
 
 
 def test_a_long_training_log_is_thinned_to_means():
@@ -150,25 +149,64 @@ def test_a_text_is_set_by_name_or_index():
     assert explorer.text == "repeated words"
 
 
-@pytest.mark.parametrize("window", [(8e6, 2e7), SimpleNamespace(start_tokens=8e6, end_tokens=2e7)])
-def test_a_window_is_a_pair_or_a_phase(window):
-    assert PhaseExplorer(synthetic_history(), window=window)._header["window"] == [8e6, 2e7]
+def test_a_phase_may_be_a_pair_in_the_unit_of_the_history():
+    history = synthetic_history()
+    assert PhaseExplorer(history, phase=(8e6, 2e7))._header["window"] == [8e6, 2e7]
+    bare = history.drop_vars("tokens_seen")
+    assert PhaseExplorer(bare, phase=(2000, 4000))._header["window"] == [2000, 4000]
 
 
-@pytest.mark.parametrize("window", [None, SimpleNamespace(start_tokens=None, end_tokens=None)])
-def test_no_window(window):
-    assert PhaseExplorer(synthetic_history(), window=window)._header["window"] is None
+@pytest.mark.parametrize("found", [False, None])
+def test_a_phase_change_that_was_not_found_is_not_shown(found):
+    history = synthetic_history(n_steps=48)
+    phase = find_phase_change(history, n_resamples=8)
+    assert phase and PhaseExplorer(history, phase=phase)._header["window"]
+    explorer = PhaseExplorer(history, phase=dataclasses.replace(phase, found=found))
+    assert [explorer._header[name] for name in ("window", "intervals", "bump")] == [None, None, None]
+    assert explorer.heads == ()
 
 
-@pytest.mark.parametrize("window", [(2e7, 8e6), (0, np.inf), (np.nan, 1), 3, "ab", (1, 2, 3), (None, 2)])
-def test_what_is_no_window_is_refused(window):
-    with pytest.raises(HistoryError, match="window="):
-        PhaseExplorer(synthetic_history(), window=window)
+@pytest.mark.parametrize("phase", [(2e7, 8e6), (0, np.inf), (np.nan, 1), 3, "ab", (1, 2, 3), (None, 2)])
+def test_what_is_no_phase_change_is_refused(phase):
+    with pytest.raises(HistoryError, match="phase="):
+        PhaseExplorer(synthetic_history(), phase=phase)
+
+
+@pytest.mark.parametrize("known", [[], [0, 1, 2]])
+def test_a_history_without_its_tokens_is_shown_in_steps(known):
+    """Its training log is drawn where it says at which steps it was written."""
+    history = synthetic_history(n_steps=48).drop_vars("log_step", errors="ignore")
+    phase = find_phase_change(history.drop_vars("tokens_seen"), n_resamples=8)
+    tokens = np.full(48, np.nan)
+    tokens[known] = history["tokens_seen"].values[known]
+    bare = history.assign_coords(tokens_seen=("step", tokens))
+    explorer = PhaseExplorer(bare, phase=phase)
+    arrays = payload(explorer)
+    assert explorer._header["window"] == list(phase.window) and explorer._header["bump"]
+    assert all(end[0] in history["step"].values.round() for end in np.round(explorer._header["bump"]["ends"]))
+    np.testing.assert_array_equal(arrays["step"], history["step"].values)
+    assert not {"tokens_seen", "log elapsed", "training_loss"} & set(arrays)
+    logged = np.arange(1, history.sizes["log"] + 1)
+    in_steps = PhaseExplorer(bare.assign_coords(log_step=("log", logged)))
+    np.testing.assert_array_equal(payload(in_steps)["log elapsed"], logged)
+
+
+def test_any_score_of_the_heads_is_shown_and_its_null_is_not():
+    history = synthetic_history()
+    own = history["copying"].variable
+    only = history.drop_vars([name for name, one in history.items() if one.dims == own.dims])
+    null = xr.Variable(("null", "layer", "head"), np.zeros((3, 2, 4), np.float32))
+    explorer = PhaseExplorer(only.assign(my_score=own, my_score_null=null, once=own[0]), views=["grid"])
+    assert explorer._header["scores"] == [{"name": "my_score", "units": ""}]
+    np.testing.assert_array_equal(payload(explorer)["my_score"], own.values.astype(np.float16))
+    assert PhaseExplorer(history.assign(a_score=own))._header["scores"][0]["name"] == "prefix_matching"
+    with pytest.raises(HistoryError, match="the view 'grid' needs a score of each head at each step"):
+        PhaseExplorer(only.assign(once=own[0]), views=["grid"])
 
 
 def test_misspelt_arguments_and_other_objects_are_refused():
-    with pytest.raises(TypeError, match="windw"):
-        PhaseExplorer(synthetic_history(), windw=(1, 2))
+    with pytest.raises(TypeError, match="fase"):
+        PhaseExplorer(synthetic_history(), fase=(1, 2))
     with pytest.raises(HistoryError, match=r"xarray\.Dataset"):
         PhaseExplorer({"loss": [1, 2]})
     with pytest.raises(HistoryError, match=r"xarray\.Dataset"):
@@ -310,8 +348,8 @@ def test_half_precision_is_for_what_it_can_hold():
 def test_the_phase_change_brings_its_intervals_its_bump_and_its_heads():
     history = synthetic_history(n_steps=48)
     phase = find_phase_change(history, n_resamples=8)
-    explorer = PhaseExplorer(history, window=phase)
-    assert explorer._header["window"] == [phase.start_tokens, phase.end_tokens]
+    explorer = PhaseExplorer(history, phase=phase)
+    assert explorer._header["window"] == list(phase.window)
     assert explorer._header["intervals"] == [list(phase.start_interval), list(phase.end_interval)]
     bump = explorer._header["bump"]
     assert bump["nats"] == phase.bump_nats > 0

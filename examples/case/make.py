@@ -1,20 +1,19 @@
 """How the runs of the third tutorial were measured: `python make.py RUNS STORES OUT`.
 
-RUNS holds the folders that `inductionkit train case` and `inductionkit train two-layer` wrote. Histories grow in
-STORES, where an interrupted scan goes on. OUT gets a history per run, without attention patterns (that of
-`two-layer` comes with the package), and two tables: heads zeroed at the last checkpoint of each run, and along
+RUNS holds the folders that `inductionkit train case` and `inductionkit train two-layer` wrote. Histories are stored in
+STORES, where an interrupted scan continues. The script writes a history of each run to OUT, without attention patterns
+(that of `two-layer` ships with the package), and two tables: heads zeroed at the last checkpoint of each run, and along
 `two-layer`.
 """
 
 import sys
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
-import torch
 import xarray as xr
 
 import inductionkit as ik
-from inductionkit.history import save_history
 from inductionkit.runs import Run
 
 N_EXAMPLES = 256
@@ -30,8 +29,8 @@ def main(runs: Path, stores: Path, out: Path) -> None:
             history = ik.example_history()
         else:
             store = stores / f"{name}.zarr"
-            history = ik.scan_run(ik.open_run(folder), store, n_evaluation=N_EXAMPLES, scores="all", n_nulls=4)
-            save_history(history.drop_vars(["pattern", "ov_lift"]), out / f"{name}.zarr.zip")
+            history = ik.scan_run(ik.open_run(folder), scores="all", n_evaluation=N_EXAMPLES, n_nulls=4, store=store)
+            ik.save_history(history.drop_vars(["pattern", "ov_lift"]), out / f"{name}.zarr.zip")
         phase = ik.find_phase_change(history)
         if phase:
             last.append(at_the_end(folder, history, phase).assign(run=name))
@@ -58,7 +57,7 @@ def at_the_end(folder: Path, history: xr.Dataset, phase: ik.PhaseChange) -> pd.D
     pair, (layer, head) = induction_pair(history), previous_token_head(history)
     tables = []
     for kind in KINDS:
-        found = ik.compare_with_random_heads(
+        found = ik.ablation.compare_with_random_heads(
             run.load_model(),
             held_out(run),
             pair,
@@ -86,7 +85,7 @@ def along_the_run(folder: Path, history: xr.Dataset) -> pd.DataFrame:
     sets = {"induction": induction_pair(history), "previous token": [previous_token_head(history)]}
     tables = []
     for kind in KINDS:
-        found = ik.scan_ablations(run, held_out(run), heads=list(sets.values()), kind=kind)
+        found = ik.scan_ablations(run, held_out(run), list(sets.values()), kind, n_evaluation=N_ABLATED)
         for which, ablation in zip(sets, found["ablation"].values):
             at = found.sel(ablation=ablation)
             tables.append(
@@ -106,8 +105,8 @@ def along_the_run(folder: Path, history: xr.Dataset) -> pd.DataFrame:
     return pd.concat(tables)
 
 
-def held_out(run: Run) -> torch.Tensor:
-    text = torch.from_numpy(run.held_out().astype("int64"))
+def held_out(run: Run) -> np.ndarray:
+    text = run.held_out()
     return text[:: max(1, len(text) // N_ABLATED)][:N_ABLATED]
 
 

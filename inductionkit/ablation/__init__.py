@@ -6,6 +6,6 @@ is what the heads do for the patterns of heads above them.
 """
 
 from .against_random import compare_with_random_heads
-from .scan import ablate_heads, scan_ablations
+from .scan import scan_ablations
 
-__all__ = ["ablate_heads", "compare_with_random_heads", "scan_ablations"]
+__all__ = ["compare_with_random_heads", "scan_ablations"]

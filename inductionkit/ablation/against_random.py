@@ -9,16 +9,17 @@ from itertools import chain, combinations, product
 from typing import Any, Literal
 
 import numpy as np
+import torch
 import xarray as xr
-from jaxtyping import Float, Int
-from torch import Tensor
+from jaxtyping import Float
 
 from ..errors import ModelError
 from ..lens import ABLATION_MAX_BYTES, Lens
+from ..scan.held_out import held_out_rows
 from ..scores.icl import icl_score, icl_settings
 from ..scores.nulls import surprise
 from ..system.progress import progress_bar
-from .losses import LONG_NAMES, Head, Kind, head_sets, label, losses_without, settings
+from .losses import KINDS, LONG_NAMES, Head, Kind, head_sets, label, losses_without, settings
 
 Among = Literal["same layers", "all layers"]
 
@@ -29,7 +30,7 @@ INTERVAL = (0.025, 0.975)
 
 def compare_with_random_heads(
     model: Any,
-    tokens: Int[Tensor, "sequence position"],
+    held_out: Any,
     heads: Sequence[Head],
     n_draws: int = 50,
     seed: int = 0,
@@ -49,7 +50,7 @@ def compare_with_random_heads(
     `heads` are (layer, head) pairs, such as `induction_heads(scores).index[:2]`. Each of `n_draws` (all there
     are, if fewer) is a different set of other heads: as many from each layer, since the layer alone decides
     how much of a model can react, or with `among="all layers"` from anywhere. `seed` sets which sets are drawn.
-    `model`, `tokens`, `kind`, `max_bytes` and `progress` are as in `ablate_heads`.
+    `model`, `held_out` (all of whose rows are used), `kind`, `max_bytes` and `progress` are as in `scan_ablations`.
 
     Returns `share_lost`, with `share_lost_interval` (bound), 95 % of what resampled sequences give, and
     `random_share_lost` (draw), with `random_share_lost_interval` (bound), which 95 % of the draws lie in;
@@ -57,7 +58,7 @@ def compare_with_random_heads(
     the losses by position and scores that these come from, in nats per token.
 
     That other heads lose little does not show that each of `heads` matters, nor that they do the same on
-    other text. Raises ModelError as `ablate_heads` does, or if there are too few other heads.
+    other text. Raises ModelError as `scan_ablations` does, or if there are too few other heads.
 
     >>> from inductionkit.scores.prompts import PromptSettings, repeated_random_tokens
     >>> from inductionkit.testing import hand_built_model
@@ -67,7 +68,11 @@ def compare_with_random_heads(
     >>> round(float(found.share_lost), 2), found.random_share_lost.values
     (1.0, array([0.]))
     """
+    if kind not in KINDS:
+        raise ModelError(f"kind={kind!r}: there are {' and '.join(KINDS)}")
     lens = Lens(model)
+    rows = held_out_rows(held_out, lens)
+    tokens = torch.from_numpy(rows)
     [chosen] = head_sets(lens, [heads])
     draws = _draws(lens, chosen, n_draws, seed, among)
     sets = [chosen, *draws]
@@ -77,7 +82,7 @@ def compare_with_random_heads(
         losses = np.empty((1 + len(sets), len(tokens), tokens.shape[1] - 1))
         for sequences, which, some in parts:
             losses[which, sequences] = some
-    about = settings(lens.name, tokens, kind)
+    about = {"model": lens.name, **settings(rows, kind)}
     scores = icl_score(losses, **icl_settings(tokens.shape[1]))
     mean = scores.mean(1)
     before = icl_before if mean[0] < icl_before else np.nan

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from numbers import Integral
 from typing import Any, Literal
 
@@ -14,11 +14,11 @@ from torch import Tensor
 from ..errors import ModelError
 from ..lens import HeadZeroing, Lens, transformer_lens_version
 from ..lens.head_zeroing import Found
+from ..scan.measurement import Advance
 from ..scores.icl import icl_settings
 
 Head = tuple[int, int]
 Kind = Literal["full", "pattern_preserving"]
-Advance = Callable[[float], object]
 
 Part = tuple[slice, list[int], Float[np.ndarray, "ablation sequence position-1"]]
 
@@ -28,7 +28,6 @@ LONG_NAMES = {
     "loss": "mean loss",
     "icl_score": "in-context-learning score: late loss minus early loss",
 }
-MIN_LENGTH = 22  # the shortest prompts that have both indices of the in-context-learning score
 
 
 def head_sets(lens: Lens, heads: Sequence[Head | Sequence[Head]] | None) -> list[list[Head]]:
@@ -42,17 +41,11 @@ def head_sets(lens: Lens, heads: Sequence[Head | Sequence[Head]] | None) -> list
     except TypeError:
         raise ModelError(what) from None
     if not sets or not all(sets):
-        raise ModelError(f"heads={heads!r} has an ablation of no head; name heads, or leave it out for all in turn")
+        raise ModelError(f"heads={heads!r} has an empty group; name heads, or leave it out for all in turn")
     for entry in (entry for entries in sets for entry in entries):
         if not _is_head(entry):
             raise ModelError(what)
-        layer, head = entry
-        if not 0 <= layer < lens.n_layers:
-            raise ModelError(f"heads={heads!r} names layer {layer}; this model has layers 0..{lens.n_layers - 1}")
-        if not 0 <= head < lens.n_heads:
-            raise ModelError(f"heads={heads!r} names head {layer}.{head}; this model has heads 0..{lens.n_heads - 1}")
-        if layer in lens.unscored:
-            raise ModelError(f"heads={heads!r} names layer {layer}: {lens.unscored[layer]}")
+        lens.check_head(entry[0], entry[1], heads)
     return [sorted({(int(layer), int(head)) for layer, head in entries}) for entries in sets]
 
 
@@ -71,16 +64,8 @@ def losses_without(
 ) -> Iterator[Part]:
     """Losses a part at a time: which sequences, which ablations, their losses; ablation 0 is none, `sets` follow.
 
-    `advance` is told how many ablations are done. Raises ModelError if kind, tokens or model will not do.
+    `advance` is told how many ablations are done. Raises ModelError if the model's weights are not finite.
     """
-    if kind not in KINDS:
-        raise ModelError(f"kind={kind!r}: there are {' and '.join(KINDS)}")
-    tokens = lens.as_tokens(tokens)
-    if not len(tokens) or tokens.shape[1] < MIN_LENGTH:
-        raise ModelError(
-            f"tokens are {len(tokens)} sequences of {tokens.shape[1]} tokens; "
-            f"the in-context-learning score needs at least one of {MIN_LENGTH}"
-        )
     lens.check_finite()
     zeroed = torch.zeros(1 + len(sets), lens.n_layers, lens.n_heads, dtype=torch.bool)
     for ablation, heads in enumerate(sets, start=1):
@@ -112,11 +97,10 @@ def mean_losses(
     return total / len(tokens)
 
 
-def settings(name: str, tokens: Int[Tensor, "sequence position"], kind: str) -> dict[str, Any]:
-    """Attributes of a result: all that changes its numbers."""
-    icl = icl_settings(tokens.shape[1])
-    versions = {"transformer_lens": transformer_lens_version()}
-    return {"model": name, "kind": kind, **icl, "n_sequences": len(tokens), **versions}
+def settings(held_out: Int[np.ndarray, "sequence position"], kind: str) -> dict[str, Any]:
+    """Attributes of a result: what its numbers depend on."""
+    icl, versions = icl_settings(held_out.shape[1]), {"transformer_lens": transformer_lens_version()}
+    return {"kind": kind, **icl, "n_sequences": len(held_out), **versions}
 
 
 def _is_head(entry: Any) -> bool:

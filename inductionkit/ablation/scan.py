@@ -4,107 +4,115 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 import xarray as xr
 from jaxtyping import Float, Int
-from torch import Tensor
 
 from ..errors import ModelError
 from ..lens import ABLATION_MAX_BYTES, Lens
 from ..runs import Run
-from ..scores.icl import icl_score
-from ..system.progress import progress_bar
-from .losses import LONG_NAMES, Head, Kind, head_sets, label, mean_losses, settings
+from ..scan.engine import OnError, scan_source
+from ..scan.held_out import held_out_rows, run_held_out
+from ..scan.measurement import Advance, Measurement, fingerprint, silently
+from ..scan.run_scan import N_EVALUATION
+from ..scores.icl import icl_score, icl_settings
+from .losses import KINDS, LONG_NAMES, Head, Kind, head_sets, label, mean_losses, settings
 
 _Variable = tuple[tuple[str, ...], np.ndarray, dict[str, str]]
 
 
-def ablate_heads(
-    model: Any,
-    tokens: Int[Tensor, "sequence position"],
+@dataclass(frozen=True)
+class Ablations(Measurement):
+    """Losses with each of `sets` of heads zeroed, on `held_out`; `in_turn` if they are all heads, each on its own."""
+
+    held_out: Int[np.ndarray, "sequence position"]
+    sets: list[list[Head]]
+    in_turn: bool
+    kind: Kind
+    max_bytes: int
+
+    def settings(self) -> dict[str, Any]:
+        return {
+            **settings(self.held_out, self.kind),
+            "ablated": "each head" if self.in_turn else json.dumps(self.sets),
+            "held_out_fingerprint": fingerprint(self.held_out),
+        }
+
+    def n_parts(self, lens: Lens) -> float:
+        return len(self.sets)
+
+    def measure(self, lens: Lens, advance: Advance = silently) -> xr.Dataset:
+        losses = mean_losses(lens, torch.from_numpy(self.held_out), self.sets, self.kind, self.max_bytes, advance)
+        return _labelled(losses, lens, self.sets, self.in_turn)
+
+
+def scan_ablations(
+    source: Any,
+    held_out: Any = None,
     heads: Sequence[Head | Sequence[Head]] | None = None,
     kind: Kind = "full",
+    n_evaluation: int = N_EVALUATION,
     max_bytes: int = ABLATION_MAX_BYTES,
+    store: str | Path | None = None,
+    executor: Executor | None = None,
+    on_error: OnError = "stop",
     progress: bool = True,
 ) -> xr.Dataset:
     """Loss by position, mean loss and in-context-learning score with heads zeroed, in nats per token (O22).
 
-    `heads` is a list: each entry a (layer, head) pair, zeroed on its own, or a list of pairs, zeroed
-    together; by default all heads in turn. Zeroing a head sets its `hook_z`, attention-weighted values,
-    to 0; the output bias stays, and with it any value bias that was folded into it. With `kind="full"`
-    everything downstream changes, with `"pattern_preserving"` all attention patterns stay those of the
-    model without ablation: only what is moved along them changes.
+    `source` is a model, as in `scan_heads`, or a run, whose every checkpoint is measured. `held_out` is text of the
+    training distribution, as in `scan_run`; `n_evaluation` of its rows are used, the same at every checkpoint. A model
+    needs it, for a run it is by default the run's own.
 
-    `loss_by_position` (layer, head, position), or (ablation, position) for a list of heads, `loss` and
-    `icl_score` are those with heads zeroed; `baseline_...` those without; `..._change` the former less
-    the latter. `position` is the index of the predicted token, from 1 on. A head worth having has
-    `loss_change` above 0, one that in-context learning rests on `icl_score_change` above 0. The token
-    indices of the score are those of `icl_settings`, scaled to the prompts; they stand in the attributes.
+    `heads` is a list: each entry a (layer, head) pair, zeroed on its own, or a list of pairs, zeroed together; by
+    default all heads in turn. Zeroing a head sets its `hook_z`, attention-weighted values, to 0; the output bias stays,
+    and with it any value bias that was folded into it. With `kind="full"` everything downstream changes, with
+    `"pattern_preserving"` all attention patterns stay those of the model without ablation: only what is moved along
+    them changes.
 
-    A large change does not show what a head does, only that the rest of the model, which never met its
-    absence, relies on it; a small one does not show that it does nothing: another head may stand in.
-    Effects do not add up: zero heads together to see what they do together.
+    `loss_by_position` (layer, head, position), or (ablation, position) for a list of heads, with `step` before for a
+    run, `loss` and `icl_score` are those with heads zeroed; `baseline_...` those without; `..._change` the former less
+    the latter. `position` is the index of the predicted token, from 1 on. A head worth having has `loss_change` above
+    0, one that in-context learning rests on `icl_score_change` above 0. The token indices of the score are those of
+    `icl_settings`, scaled to the prompts; they are among the attributes.
 
-    Nothing is computed anew that cannot change: a pass with a head zeroed starts after it, and several
-    are made at once, in about `max_bytes`; `progress` shows a bar. `model` is as in `scan_heads`, and leaves as it
-    came.
-    Raises ModelError if heads, kind or tokens do not fit the model, the model cannot be run or its
-    weights are not finite, or its patterns cannot be frozen.
+    A large change does not show what a head does, only that the rest of the model, which never met its absence, relies
+    on it; a small one does not show that it does nothing: another head may stand in. Effects do not add up: zero heads
+    together to see what they do together.
+
+    Nothing is computed again that cannot change: a pass with a head zeroed starts after it, and several are made at
+    once, in about `max_bytes`. `store`, `executor`, `on_error` and `progress` are as in `scan_run`; the first three are
+    for runs alone. A model leaves as it came.
+
+    Raises ModelError if heads, kind or held-out text do not fit the model, the model cannot be run or its weights are
+    not finite, or its patterns cannot be frozen; RunError and HistoryError as `scan_run` does.
 
     >>> from inductionkit.scores.prompts import PromptSettings, repeated_random_tokens
     >>> from inductionkit.testing import perfect_induction_model
     >>> tokens = repeated_random_tokens(40, 0, PromptSettings(4))
-    >>> found = ablate_heads(perfect_induction_model(), tokens, progress=False)
+    >>> found = scan_ablations(perfect_induction_model(), tokens, progress=False)
     >>> bool(found.icl_score_change.sel(layer=1, head=0) > 0.1)  # the induction head
     True
     >>> float(found.icl_score_change.sel(layer=1, head=1))  # an idle one
     0.0
     """
-    lens = Lens(model)
-    sets = head_sets(lens, heads)
-    with progress_bar(progress) as bar:
-        task = bar.add_task(f"ablating heads of {lens.name}", total=len(sets), at="")
-        losses = mean_losses(lens, tokens, sets, kind, max_bytes, lambda n: bar.advance(task, n))
-    return _labelled(losses, lens, sets, heads is None, settings(lens.name, tokens, kind))
+    if kind not in KINDS:
+        raise ModelError(f"kind={kind!r}: there are {' and '.join(KINDS)}")
 
+    def ablations(lens: Lens, run: Run | None) -> list[Ablations]:
+        if run is not None:
+            rows = run_held_out(run, held_out, lens, n_evaluation)
+        else:
+            rows = held_out_rows(held_out, lens, n_evaluation)
+        return [Ablations(rows, head_sets(lens, heads), heads is None, kind, max_bytes)]
 
-def scan_ablations(
-    run: Run,
-    tokens: Int[Tensor, "sequence position"] | None = None,
-    heads: Sequence[Head | Sequence[Head]] | None = None,
-    kind: Kind = "full",
-    n_evaluation: int = 32,
-    max_bytes: int = ABLATION_MAX_BYTES,
-    progress: bool = True,
-) -> xr.Dataset:
-    """`ablate_heads` at every checkpoint of a run: its variables with a `step` before, in nats per token.
-
-    `tokens` are by default `n_evaluation` examples of the run's held-out text, taken evenly; the same at
-    every checkpoint. `heads`, `kind` and `max_bytes` are as in `ablate_heads`; `progress` shows a bar. Choose
-    checkpoints when opening the run. The result has the coordinates `step` and `tokens_seen`
-    (NaN where unknown) of a history. Raises RunError or ModelError if a checkpoint cannot be read, the run has
-    no held-out text and none is given, or as `ablate_heads` does.
-    """
-    lens = Lens(run.standing_model())
-    tokens = _held_out(run, n_evaluation) if tokens is None else tokens
-    sets = head_sets(lens, heads)
-    about = {**settings(run.name, tokens, kind), "fingerprints": json.dumps(dict(run.fingerprints), sort_keys=True)}
-    found = []
-    with progress_bar(progress) as bar:
-        task = bar.add_task(f"ablating heads of {run.name}", total=len(run.checkpoints) * len(sets), at="")
-        for checkpoint in run.checkpoints:
-            bar.update(task, at=f"step {checkpoint.step:,}")
-            checkpoint.load_into(lens.model)
-            losses = mean_losses(lens, tokens, sets, kind, max_bytes, lambda n: bar.advance(task, n))
-            found.append(_labelled(losses, lens, sets, heads is None, about))
-    tokens_seen = [np.nan if each.tokens_seen is None else each.tokens_seen for each in run.checkpoints]
-    return xr.concat(found, dim="step", combine_attrs="override").assign_coords(
-        step=("step", run.steps, {"long_name": "optimiser step"}),
-        tokens_seen=("step", tokens_seen, {"units": "tokens", "long_name": "training tokens seen"}),
-    )
+    return scan_source(source, ablations, "ablations", 0, store, executor, on_error, progress)
 
 
 def _labelled(
@@ -112,9 +120,8 @@ def _labelled(
     lens: Lens,
     sets: list[list[Head]],
     in_turn: bool,
-    about: dict[str, Any],
 ) -> xr.Dataset:
-    icl = {name: about[name] for name in ("icl_early", "icl_late", "icl_half_width")}
+    icl = icl_settings(losses.shape[1] + 1)
     position = np.arange(1, losses.shape[1] + 1)
     coords: dict[str, Any] = {"position": ("position", position, {"long_name": "index of the predicted token"})}
     if in_turn:
@@ -144,11 +151,4 @@ def _labelled(
         data[f"baseline_{name}"] = variable(last, values[0].astype(np.float32), ", no head zeroed")
         changes = arranged(values[1:] - values[0])
         data[f"{name}_change"] = variable((*dims, *last), changes, ", change by zeroing heads")
-    return xr.Dataset(data, coords, about)
-
-
-def _held_out(run: Run, n_evaluation: int) -> Int[Tensor, "sequence position"]:
-    held_out = run.held_out()
-    if held_out is None:
-        raise ModelError(f"the run {run.name} comes without held-out text; pass tokens of its training distribution")
-    return torch.from_numpy(held_out[:: max(1, len(held_out) // n_evaluation)][:n_evaluation].astype(np.int64))
+    return xr.Dataset(data, coords)

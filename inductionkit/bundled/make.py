@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ..history import save_history
 from ..runs import export_run, open_run
-from ..scan.scanning import scan_run
+from ..scan.run_scan import scan_run
 
 # Tokens seen, in millions: before training, early, dense through the window, and the end.
 CHOSEN = {

@@ -1,10 +1,10 @@
-"""The weights of a model's circuits in one canonical form, whichever way the model keeps them.
+"""The weights of a model's circuits in one canonical form, for raw and processed weights alike.
 
-Norm scales are folded into the weights that read from the norm; where the norm is a LayerNorm, the
-direction it removes is projected out of what is written and what is read; the unembedding is
-centred over the vocabulary, which no probability notices. Raw weights, folded and centred ones
-(`fold_ln`, `center_writing_weights`, `center_unembed`) then give the same numbers. Everything is
-float32, read layer by layer; the model's own weights stay as they are.
+Norm scales are folded into the weights that read from the norm. If the norm is a LayerNorm, the direction it removes
+is projected out of what is written and what is read. The unembedding is centred over the vocabulary, which leaves the
+softmax unchanged. Raw weights and those that TransformerLens folded and centred (`fold_ln`, `center_writing_weights`,
+`center_unembed`) then give the same numbers. Everything is float32, read layer by layer; the model's own weights stay
+as they are.
 """
 
 from __future__ import annotations
@@ -28,18 +28,23 @@ _NORMS_THAT_CENTRE = {"LN", "LNPRE"}
 
 
 class Enough(Exception):
-    """Raised from a hook once what was asked for has been seen: the rest of the pass is not needed."""
+    """Raised from a hook to end a pass whose remaining part is not needed."""
+
+
+def exact(tensor: Tensor) -> Tensor:
+    """A tensor in double precision on a CPU; rounded in the end, sums do not depend on how many threads share them."""
+    return tensor.double() if tensor.device.type == "cpu" else tensor
 
 
 class Circuits:
-    """Query, key, value and output weights per query head, embedding and unembedding, canonical and float32."""
+    """Query, key, value and output weights per query head, embedding and unembedding, in canonical form."""
 
     def __init__(self, model: Any):
         self._model = model
         self._n_heads: int = model.cfg.n_heads
         self.d_vocab: int = model.cfg.d_vocab
         self._centres = (model.cfg.normalization_type or "").upper() in _NORMS_THAT_CENTRE
-        # A LayerNorm leaves one direction of the residual stream out.
+        # A LayerNorm removes one direction of the residual stream.
         self.n_dimensions: int = model.cfg.d_model - self._centres
 
     def query(self, layer: int) -> Reading:
@@ -52,12 +57,12 @@ class Circuits:
         return self._reading(layer, "W_V")
 
     def output(self, layer: int) -> Writing:
-        """`W_O`, through the norm after attention where there is one (Gemma 2)."""
+        """Return `W_O`, with the scale of the norm after attention if there is one (Gemma 2)."""
         block = self._model.blocks[layer]
         return self._centred(self._scaled(block.attn.W_O.float(), getattr(block, "ln1_post", None)))
 
     def value_bias(self, layer: int) -> Float[Tensor, "head d_head"]:
-        """The part of every value vector that no token changes: `b_V`, and the input norm's bias through `W_V`."""
+        """Return the part of value vectors that all tokens share: `b_V`, and the input norm's bias through `W_V`."""
         block = self._model.blocks[layer]
         weights = self._per_query_head(block.attn.W_V.float())
         bias = getattr(block.attn, "b_V", None)
@@ -66,7 +71,7 @@ class Circuits:
         return total if norm_bias is None else total + torch.einsum("m,hmd->hd", norm_bias.float(), weights)
 
     def normalises_queries(self, layer: int) -> bool:
-        """Whether queries and keys pass a norm of their own, so that weights alone do not say what matches."""
+        """Return whether queries and keys pass norms of their own; then weights alone do not say which keys match."""
         attention = self._model.blocks[layer].attn
         return any(getattr(attention, name, None) is not None for name in ("q_norm", "k_norm"))
 
@@ -76,29 +81,29 @@ class Circuits:
         values: Float[Tensor, "sequence position head d_head"],
         targets: Float[Tensor, "sequence target d_model"],
     ) -> Float[Tensor, "sequence head position target"]:
-        """What each source alone adds to the targets' logits along the direct path, less the vocabulary mean, in nats.
+        """Return what each source adds to the targets' logits along the direct path, less the vocabulary mean, in nats.
 
-        `v_j W_O W_U`, with `targets` the rows of `W_U` (see `unembedding`). Biases are left out of
-        `v_j`: they write the same whatever is attended to. The final norm's division, soft-capping and
-        any factor on the logits are left out too.
+        This is `v_j W_O W_U`, with `targets` the rows of `W_U` (see `unembedding`). `v_j` is without biases, which
+        write the same for any attended token. The final norm's division, soft-capping and factors on the logits are
+        left out too.
         """
         n_sequences, n_targets, _ = targets.shape
-        # From the right: the targets seen through W_O are small, what each source writes is not.
+        # From the right: the products of targets and W_O are small, what each source writes is not.
         seen = self.output(layer) @ targets.flatten(0, 1).T
         seen = seen.unflatten(2, (n_sequences, n_targets)).permute(2, 0, 1, 3)
         lifts: Tensor = (values.float() - self.value_bias(layer)).transpose(1, 2) @ seen
         return lifts
 
     def unembedding(self, tokens: Int[Tensor, " *batch"]) -> Float[Tensor, "*batch d_model"]:
-        """Rows of the unembedding, the final norm folded in, less the mean over the vocabulary."""
+        """Return rows of the unembedding, the final norm folded in, less the mean over the vocabulary."""
         rows = self._model.unembed.W_U.T[tokens.to(self._model.unembed.W_U.device)].float()
         return self._centred(self._scaled(rows - self._mean_unembedding, getattr(self._model, "ln_final", None)))
 
     def embedding(self, tokens: Int[Tensor, " token"], effective: bool = False) -> Float[Tensor, "token d_model"]:
-        """Token embeddings as they enter the residual stream, positions left out.
+        """Return token embeddings as they enter the residual stream, without positions.
 
-        `effective` adds what the first MLP makes of them: the effective embedding, for models whose
-        first layer spells tokens out. Raises ModelError where the first block has no MLP.
+        `effective` adds the first MLP's output for them: the effective embedding. Raises ModelError if the first block
+        has no MLP.
         """
         embedded = self._model.embed(tokens)
         norm = getattr(self._model, "embed_ln", None)
@@ -108,13 +113,13 @@ class Circuits:
         return self._centred(embedded.float())
 
     def gram(self, effective: bool = False) -> Float[Tensor, "d_model d_model"]:
-        """`W_U W_E`, through the vocabulary a part at a time: no head needs more of either."""
-        parts = (self.unembedding(part).T @ self.embedding(part, effective) for part in self._vocabulary())
-        return _sum(parts)
+        """Return `W_U W_E`, summed over the vocabulary in parts; heads use the two matrices only in this product."""
+        parts = self._vocabulary()
+        return _sum(exact(self.unembedding(part)).T @ exact(self.embedding(part, effective)) for part in parts)
 
     def embedding_gram(self) -> Float[Tensor, "d_model d_model"]:
-        """`W_E^T W_E`."""
-        return _sum(embedded.T @ embedded for embedded in map(self.embedding, self._vocabulary()))
+        """Return `W_E^T W_E`."""
+        return _sum(exact(embedded).T @ exact(embedded) for embedded in map(self.embedding, self._vocabulary()))
 
     @cached_property
     def _mean_unembedding(self) -> Float[Tensor, " d_model"]:
@@ -126,7 +131,7 @@ class Circuits:
         return iter(torch.arange(self.d_vocab, device=device).split(N_TOKENS_AT_ONCE))
 
     def _first_mlp(self, embedded: Tensor) -> Tensor:
-        """What the first block writes for each token on its own, its attention writing nothing."""
+        """Return what the first block writes for each token alone, with its attention's output set to 0."""
         block = self._model.blocks[0]
         if getattr(block, "mlp", None) is None or getattr(self._model.cfg, "attn_only", False):
             raise ModelError("effective_embedding needs an MLP in the first block; this model has none")
@@ -157,7 +162,7 @@ class Circuits:
         return self._centred(self._scaled(weights, getattr(block, "ln1", None))).mT
 
     def _per_query_head(self, parameter: Tensor) -> Tensor:
-        """With grouped queries, the keys and values of a query head are those of its group."""
+        """Repeat keys and values for each query head, which shares them with its group."""
         return parameter.repeat_interleave(self._n_heads // parameter.shape[0], dim=0)
 
     def _scaled(self, rows: Float[Tensor, "... d_model"], norm: Any) -> Float[Tensor, "... d_model"]:

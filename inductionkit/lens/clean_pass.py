@@ -1,4 +1,4 @@
-"""A pass without ablation, and what it leaves for passes that start in its middle."""
+"""A pass without ablation, and its activations for passes that start in its middle."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ class Output:
         self.tensor: Tensor = returned if self._n_others is None else returned[0]
 
     def like(self, tensor: Tensor) -> Any:
-        """Another tensor, returned in the same way; nobody asked for what else there was."""
+        """Return another tensor in the same form; other outputs become None."""
         return tensor if self._n_others is None else (tensor, *[None] * self._n_others)
 
 
 @dataclass
 class CleanPass:
-    """What a pass without ablation leaves behind, by layer."""
+    """The activations of a pass without ablation, by layer."""
 
     tokens: Int[Tensor, "sequence position"]
     blocks: dict[int, Output] = field(default_factory=dict)
@@ -37,7 +37,7 @@ class CleanPass:
 
 
 def clean_pass(lens: Lens, tokens: Int[Tensor, "sequence position"], with_patterns: bool) -> CleanPass:
-    """Run `tokens` once, whole, and keep what blocks and attentions return, `hook_z`, and the patterns if asked."""
+    """Run a whole pass and keep what blocks and attentions return, `hook_z`, and on request the patterns."""
     clean = CleanPass(tokens)
 
     def keep(tensor: Tensor, hook: Any, by_layer: dict[int, Tensor], layer: int) -> None:

@@ -1,14 +1,13 @@
-"""Losses with heads zeroed, without running again what comes before them.
+"""Losses with heads zeroed, without repeating the layers before them.
 
-Nothing before an ablated head can change, so a pass with it zeroed starts there: from the residual
-stream that one clean pass left, less what the head wrote into it. It is the model's own pass, with
-masks and positions as the model makes them; only the blocks up to there are stood in for.
+Nothing before an ablated head changes, so a pass with the head zeroed starts there: from the residual stream of one
+clean pass, less what the head wrote into it. It is the model's own pass, with the model's masks and positions; only
+the blocks up to there are replaced by their outputs in the clean pass.
 """
 
 from __future__ import annotations
 
 import contextlib
-import warnings
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any
@@ -32,11 +31,11 @@ TRIAL_SHAPE = (2, 8)  # sequences and tokens on which restarts are tried against
 
 
 class HeadZeroing:
-    """Losses of a model with heads zeroed: `hook_z` of a head set to 0, the attention's output bias left in.
+    """Losses of a model with heads zeroed: `hook_z` of a head is set to 0, the attention's output bias is kept.
 
-    With `freeze_patterns` all attention patterns stay those of the clean pass. Layers where a restarted
-    pass does not give what a whole one with hooks gives, or cannot be made, get whole passes: slower,
-    never wrong. This is tried on a few tokens at each call, since other weights may have been loaded.
+    With `freeze_patterns` all attention patterns stay those of the clean pass. If a pass restarted in some layer fails,
+    or does not give the losses of a whole pass with hooks, that layer gets whole passes, which are slower. This is
+    tried on a few tokens at each call, since other weights may have been loaded.
     """
 
     def __init__(self, lens: Lens, freeze_patterns: bool, max_bytes: int = ABLATION_MAX_BYTES):
@@ -45,17 +44,17 @@ class HeadZeroing:
         self._patterns_follow_hook = True
         for layer, block in enumerate(self._blocks):
             if layer not in lens.unscored and not hasattr(block.attn, "hook_z"):
-                raise ModelError(f"layer {layer} of {lens.name} does not show what its heads write (hook_z)")
+                raise ModelError(f"layer {layer} of {lens.name} has no hook_z, which shows what its heads write")
         if freeze_patterns and lens.unscored:
             layer, why = next(iter(lens.unscored.items()))
-            raise ModelError(f"patterns of {lens.name} cannot be frozen: layer {layer} has {why}; take kind='full'")
+            raise ModelError(f"patterns of {lens.name} cannot be frozen: layer {layer} has {why}; use kind='full'")
 
     @torch.no_grad()
     def losses(self, tokens: Int[Tensor, "sequence position"], zeroed: Zeroed) -> Iterator[Found]:
-        """Losses a part at a time: which sequences, which ablations, and their losses.
+        """Yield losses in parts: which sequences, which ablations, and their losses.
 
-        An ablation of no head gives the clean loss. Raises ModelError if the tokens do not fit the model,
-        or patterns are to be frozen and cannot be.
+        An ablation without heads gives the clean loss. Raises ModelError if the tokens do not fit the model,
+        or if patterns are to be frozen and cannot be.
         """
         lens = self._lens
         lens.check_tokens(tokens)
@@ -81,10 +80,10 @@ class HeadZeroing:
                     yield which, some, run(clean, zeroed[some])
 
     def _bytes(self, length: int) -> tuple[int, int]:
-        """Bytes of a sequence in a pass with its logits, and of what its clean pass leaves behind."""
+        """Return the bytes of a sequence in a pass with its logits, and of the activations its clean pass keeps."""
         config, n_heads = self._lens.model.cfg, self._lens.n_heads
         kept = 2 * config.d_model + n_heads * config.d_head + self._freeze * n_heads * length
-        logits = 2 * length * self._lens.d_vocab  # as they come, and one copy
+        logits = 2 * length * self._lens.d_vocab  # the model's, and one copy
         return self._lens.block_bytes(length) + 4 * logits, 4 * length * self._lens.n_layers * kept
 
     def _whole(self, clean: CleanPass, zeroed: Zeroed) -> Losses:
@@ -98,14 +97,14 @@ class HeadZeroing:
             return self._rows(clean, len(zeroed))
 
     def _restarted(self, clean: CleanPass, zeroed: Zeroed, layer: int) -> Losses:
-        """A pass that starts in `layer`, the first that has a zeroed head."""
+        """Run a pass that starts in `layer`, the first that has a zeroed head."""
         removed = self._written(clean, zeroed, layer)
         stand_ins, hooks, start = [], [], layer
         if self._adds_attention_last(layer):
             residual = clean.blocks[layer].tensor - removed
         else:
             start -= 1
-            if layer:  # below the first there is no block to stand in for
+            if layer:  # the first layer has no block before it to replace
                 residual = clean.blocks[start].tensor.expand(removed.shape)
             attention = clean.attentions[layer]
             stand_ins.append((self._blocks[layer].attn, _returns(attention.like(_as_rows(attention.tensor - removed)))))
@@ -128,13 +127,13 @@ class HeadZeroing:
     def _written(
         self, clean: CleanPass, zeroed: Zeroed, layer: int
     ) -> Float[Tensor, "ablation sequence position d_model"]:
-        """What the zeroed heads of a layer wrote into the residual stream."""
+        """Return what the zeroed heads of a layer wrote into the residual stream."""
         z, output = clean.z[layer], self._blocks[layer].attn.W_O
         sets = [heads.nonzero().flatten().to(z.device) for heads in zeroed[:, layer]]
         return torch.stack([z[:, :, heads].flatten(2) @ output[heads].flatten(0, 1) for heads in sets])
 
     def _adds_attention_last(self, layer: int) -> bool:
-        """Whether a block's output is its attention's output plus what does not depend on that."""
+        """Return whether a block's output is its attention's output plus terms that do not depend on it."""
         block, config = self._blocks[layer], self._lens.model.cfg
         has_no_mlp = getattr(block, "mlp", None) is None or getattr(config, "attn_only", False)
         is_parallel = getattr(config, "parallel_attn_mlp", False)
@@ -156,17 +155,17 @@ class HeadZeroing:
         return f"blocks.{layer}.attn.hook_pattern", freeze
 
     def _frozen_attention(self, clean: CleanPass, zeroed: Zeroed, layer: int) -> StandIn:
-        """Attention with its pattern given: neither queries, keys nor scores are formed."""
+        """Replace an attention by one with a given pattern, which computes no queries, keys or scores."""
         attention, pattern = self._blocks[layer].attn, clean.patterns[layer]
         kept = ~zeroed[:, layer].to(pattern.device)
 
         def attend(*args: Any, **kwargs: Any) -> Any:
-            read = kwargs.get("value_input", kwargs.get("hidden_states"))  # the names the two classes call it by
+            read = kwargs.get("value_input", kwargs.get("hidden_states"))  # its names in the two classes
             values = torch.einsum("rkm,hmd->rkhd", args[0] if read is None else read, attention.W_V)
             if attention.b_V is not None:
                 values = values + attention.b_V
             values = values.repeat_interleave(pattern.shape[1] // values.shape[2], dim=2)
-            # One product a sequence and head: the ablations lie side by side.
+            # One product per sequence and head, with the ablations side by side.
             beside = values.unflatten(0, (len(kept), -1)).permute(1, 3, 2, 0, 4)
             z = (pattern @ beside.flatten(3)).unflatten(3, (len(kept), -1)) * kept.T[:, None, :, None]
             written = z.permute(3, 0, 2, 1, 4).flatten(3).flatten(0, 1) @ attention.W_O.flatten(0, 1)
@@ -175,7 +174,7 @@ class HeadZeroing:
         return attention, attend
 
     def _restartable(self, tokens: Int[Tensor, "sequence position"], layers: Iterable[int]) -> set[int]:
-        """The layers of `layers` where restarted passes give what whole ones give, on a few tokens."""
+        """Return the layers where restarted passes give the losses of whole ones, on a few tokens."""
         self._lens.visit_attention(tokens, lambda *_: None)  # refuses attention to later positions
         clean = clean_pass(self._lens, tokens, self._freeze)
         if self._freeze:
@@ -188,7 +187,7 @@ class HeadZeroing:
         }
 
     def _trial(self, layer: int) -> Bool[Tensor, "layer head"]:
-        """Every other head of a layer, and the first of each layer above it."""
+        """Zero every other head of a layer, and the first of each layer above it."""
         trial = torch.zeros(self._lens.n_layers, self._lens.n_heads, dtype=torch.bool)
         trial[layer, ::2] = True
         trial[layer + 1 :, 0] = True
@@ -204,18 +203,20 @@ class HeadZeroing:
     ) -> bool:
         try:
             [restarted] = self._restarted(clean, trial[None], layer)
-        except Exception:  # a foreign model may stumble anywhere over what stands in for its blocks
+        except Exception:  # a foreign model may fail anywhere when its blocks are replaced
             return False
         precision = torch.finfo(clean.blocks[layer].tensor.dtype).eps
         effect = (whole - clean.losses).abs().max()
         return bool((restarted - whole).abs().max() <= precision**0.5 * effect + _noise(whole, precision))
 
     def _learn_how_to_freeze(self, clean: CleanPass) -> None:
-        """Whether `hook_pattern` sets what a head attends to, or only shows it; then attention is stood in for."""
-        nothing = {layer: torch.zeros_like(pattern) for layer, pattern in clean.patterns.items()}
-        hooks = [self._freezing(layer, zeros) for layer, zeros in nothing.items()]
-        with warnings.catch_warnings(), self._lens.model.hooks(fwd_hooks=hooks):
-            warnings.simplefilter("ignore")  # TransformerLens tells the user that such an edit has no effect
+        """Find out whether `hook_pattern` sets what a head attends to or only shows it; then attention is replaced."""
+
+        def empty(pattern: Pattern, hook: Any) -> None:
+            pattern.zero_()  # in place: TransformerLens warns of a returned pattern that has no effect
+
+        hooks = [(f"blocks.{layer}.attn.hook_pattern", empty) for layer in clean.patterns]
+        with self._lens.model.hooks(fwd_hooks=hooks):
             seen = clean_pass(self._lens, clean.tokens, self._freeze)
         self._patterns_follow_hook = not any(z.any() for z in seen.z.values())
         if self._patterns_follow_hook:
@@ -227,13 +228,13 @@ class HeadZeroing:
             difference = float("inf")
         if not difference <= _noise(clean.losses, torch.finfo(clean.patterns[0].dtype).eps):
             raise ModelError(
-                f"patterns of {self._lens.name} cannot be frozen: what its heads write is not made from their "
-                f"pattern and values alone; take kind='full'"
+                f"patterns of {self._lens.name} cannot be frozen: its heads' outputs depend on more than their pattern "
+                f"and values; use kind='full'"
             )
 
 
 def _noise(losses: Tensor, precision: float) -> Tensor:
-    """How far apart two ways to the same losses may end."""
+    """Return by how much the losses of two ways to compute the same may differ."""
     return 16 * precision * losses.abs().max()
 
 
@@ -247,7 +248,7 @@ def _returns(value: Any) -> Callable[..., Any]:
 
 @contextlib.contextmanager
 def _standing_in(stand_ins: Iterable[StandIn]) -> Iterator[None]:
-    """Modules that return something else for a time. Past `setattr`, which a bridge hands on to what it wraps."""
+    """Replace modules' `forward` for a time; not by `setattr`, which a bridge passes on to what it wraps."""
     before: list[tuple[dict[str, Any], Any]] = []
     try:
         for module, forward in stand_ins:

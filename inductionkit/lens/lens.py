@@ -15,6 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from ..errors import ModelError
+from .bos import bos_of
 from .circuits import Circuits, Enough
 from .loading import open_model
 
@@ -26,10 +27,10 @@ DEFAULT_MAX_BYTES = 2**28
 
 
 class Lens:
-    """A TransformerLens model, seen as what the scores need of it.
+    """Patterns, values, losses and weights of a TransformerLens model.
 
-    Takes a `TransformerBridge` or `HookedTransformer`, a Hugging Face model, or a folder that holds
-    one. Raises ModelError for anything that is not a decoder-only model with attention.
+    `model` is a `TransformerBridge`, a `HookedTransformer`, a Hugging Face model, or the folder of one.
+    Raises ModelError unless it is a decoder-only model with attention.
     """
 
     def __init__(self, model: Any):
@@ -55,34 +56,26 @@ class Lens:
 
     @property
     def bos(self) -> int | None:
-        """The begin-of-sequence token that prompts start with: the tokenizer's, else the configuration's, else 0.
-
-        None where there is none, or where it is one that TransformerLens added beyond the vocabulary.
-        """
-        tokenizer = getattr(self.model, "tokenizer", None)
-        if tokenizer is not None:
-            bos = tokenizer.bos_token_id
-        else:
-            bos = getattr(getattr(getattr(self.model, "original_model", None), "config", None), "bos_token_id", 0)
-        return bos if bos is not None and bos < self.d_vocab else None
+        """The begin-of-sequence token that prompts start with, or None if the model has none; see `bos_of`."""
+        return bos_of(self.model)
 
     @property
     def n_parameters(self) -> int:
         return sum(parameter.numel() for parameter in self.model.parameters())
 
     def circuits(self) -> Circuits:
-        """The weights as they are now; make it anew when other weights have been loaded."""
+        """Return the circuits of the current weights; call it again when other weights have been loaded."""
         return Circuits(self.model)
 
     @property
     def has_direct_path(self) -> bool:
-        """Whether what a head writes reaches the logits through one final norm, so that its OV circuit alone tells."""
+        """Whether a head's output reaches the logits through one final norm alone, as its OV circuit says."""
         return self.model.cfg.normalization_type is None or hasattr(self.model, "ln_final")
 
     def check_finite(self) -> None:
-        """Raise ModelError if a weight is NaN, infinite or not loaded: scores would be NaN without a word.
+        """Raise ModelError if a weight is NaN, infinite or not loaded, or if weights are on several devices.
 
-        Also if weights lie on several devices, which the scores do not follow.
+        Scores of such a model would be NaN without a message.
         """
         parameters = dict(self.model.named_parameters())
         for name, parameter in parameters.items():
@@ -102,12 +95,12 @@ class Lens:
                 raise ModelError(f"the model's {name} holds NaN or infinite values; load an intact checkpoint")
 
     def batches(self, tokens: Int[Tensor, "sequence position"], max_bytes: int = DEFAULT_MAX_BYTES) -> list[Tensor]:
-        """`tokens` in parts whose activations take about `max_bytes` at most; at least one sequence each."""
+        """Split `tokens` into parts whose activations take at most about `max_bytes`, of at least one sequence each."""
         self.check_tokens(tokens)
         return list(tokens.split(max(1, max_bytes // self.block_bytes(tokens.shape[1]))))
 
     def block_bytes(self, length: int) -> int:
-        """What lives at once in one block, for one sequence: a few residual streams and hidden layers, patterns."""
+        """Return the bytes of one sequence's activations in one block: residual streams, hidden layers, patterns."""
         config = self.model.cfg
         n_bytes: int = 4 * length * (10 * config.d_model + 3 * (config.d_mlp or 0) + 4 * self.n_heads * length)
         return n_bytes
@@ -118,9 +111,9 @@ class Lens:
     ) -> None:
         """Run `tokens` once and call `visit(layer, pattern, values)` at each of `layers` (default: all with attention).
 
-        Values come a query head each (with grouped queries, those of its group), or as None where the
-        layer has none to show. The pass stops in the last of the layers, once its attention is known:
-        neither its output nor the logits are formed, and nothing is kept beyond the layer at hand.
+        There are values for each query head (with grouped queries, those of its group), or None if the layer does not
+        show them. The pass stops in the last of the layers, as soon as its pattern is known: neither the layer's output
+        nor the logits are computed, and activations are kept for one layer at a time.
         """
         self.check_tokens(tokens)
         wanted = sorted(set(range(self.n_layers) if layers is None else layers) - self.unscored.keys())
@@ -173,13 +166,13 @@ class Lens:
         self._known_to_be_causal = True
 
     def as_tokens(self, tokens: Tensor | np.ndarray) -> Int[Tensor, "sequence position"]:
-        """`tokens` as a tensor. Raises ModelError if they are no batch of token ids that the model takes."""
+        """Return `tokens` as a tensor. Raises ModelError unless they are a batch of token ids that the model takes."""
         if isinstance(tokens, np.ndarray) and np.issubdtype(tokens.dtype, np.integer):
             tokens = torch.from_numpy(tokens.astype(np.int64))
         return self.check_tokens(tokens)
 
     def check_tokens(self, tokens: object) -> Int[Tensor, "sequence position"]:
-        """Return `tokens` if they are a batch of token ids that the model takes, else raise ModelError."""
+        """Return `tokens`. Raises ModelError unless they are a batch of token ids that the model takes."""
         if not isinstance(tokens, Tensor) or tokens.ndim != 2 or tokens.is_floating_point() or tokens.is_meta:
             seen = (
                 f"{tokens.dtype} of shape {tuple(tokens.shape)} on {tokens.device}"
@@ -194,6 +187,15 @@ class Lens:
             )
         return tokens
 
+    def check_head(self, layer: int, head: int, heads: object) -> None:
+        """Raise ModelError if the model has no such head to score; `heads` is what the user gave."""
+        if not 0 <= layer < self.n_layers:
+            raise ModelError(f"heads={heads!r} names layer {layer}; this model has layers 0..{self.n_layers - 1}")
+        if not 0 <= head < self.n_heads:
+            raise ModelError(f"heads={heads!r} names head {layer}.{head}; this model has heads 0..{self.n_heads - 1}")
+        if layer in self.unscored:
+            raise ModelError(f"heads={heads!r} names layer {layer}: {self.unscored[layer]}")
+
     def check_length(self, n_tokens: int, how: str = "") -> None:
         """Raise ModelError if prompts are longer than the model's context; `how` says how to shorten them."""
         if n_tokens > self.n_ctx:
@@ -203,8 +205,9 @@ class Lens:
 
     @contextlib.contextmanager
     def _evaluating(self) -> Iterator[None]:
-        """Evaluation mode for the time of a pass; the submodules that were training go back to it."""
-        roots = [self.model, getattr(self.model, "original_model", None)]  # a bridge knows not all that it wraps
+        """Put the model in evaluation mode for a pass, then the submodules that were training back to training."""
+        # A bridge does not register all of the modules it wraps.
+        roots = [self.model, getattr(self.model, "original_model", None)]
         training = {module for root in roots if root is not None for module in root.modules() if module.training}
         for module in training:
             module.training = False

@@ -1,4 +1,4 @@
-"""Models for the lens: built from a run's manifest, opened from what TransformerLens can open, re-initialised."""
+"""Models for the lens: built from a run's manifest, opened by TransformerLens, or re-initialised."""
 
 from __future__ import annotations
 
@@ -12,14 +12,16 @@ from typing import Any
 import torch
 
 from ..errors import ModelError
+from ..system.process_state import PROCESS_STATE, private_random_numbers
 from ..train.smeared_keys import SmearedKeys
+from .fitting import write_weights
 
 
+@private_random_numbers()
 def open_model(source: Any) -> Any:
-    """A `TransformerBridge` over a folder in Hugging Face layout, or over a Hugging Face model in memory.
+    """Open a folder in Hugging Face layout, or a copy of a Hugging Face model in memory, as a `TransformerBridge`.
 
-    A model in memory is copied first; the copy lies on the model's device. Raises ModelError if there is
-    no model, or none that TransformerLens can load.
+    The copy is on the model's device. Raises ModelError if there is no model, or none that TransformerLens can load.
     """
     if isinstance(source, str | Path):
         if not (Path(source) / "config.json").is_file():
@@ -72,8 +74,9 @@ def _placeholder_tokenizer() -> Any:
     )
 
 
+@private_random_numbers()
 def build_model(config: Mapping[str, Any], normalization: str | None = "LN") -> Any:
-    """A `TransformerBridge` of the shape that a run's manifest tells, with weights yet to be loaded."""
+    """Build a `TransformerBridge` of the shape in a run's manifest, with arbitrary weights."""
     try:
         from transformer_lens.config import TransformerBridgeConfig
         from transformer_lens.model_bridge import TransformerBridge
@@ -91,9 +94,8 @@ def build_model(config: Mapping[str, Any], normalization: str | None = "LN") -> 
         normalization_type=normalization,
         architecture="TransformerLensNative",
     )
-    with torch.random.fork_rng(devices=[]):  # it draws weights that nobody will see
-        # TransformerLens puts the method on the class from another module.
-        model = TransformerBridge.boot_native(bridge_config).eval()  # type: ignore[attr-defined]
+    # TransformerLens puts the method on the class from another module.
+    model = TransformerBridge.boot_native(bridge_config).eval()  # type: ignore[attr-defined]
     if config.get("smeared_keys", False):
         for block in model.blocks:
             smeared = SmearedKeys(config["d_model"], config["n_heads"], config["d_head"])
@@ -101,9 +103,8 @@ def build_model(config: Mapping[str, Any], normalization: str | None = "LN") -> 
     return model
 
 
-@torch.no_grad()
 def load_weights(model: Any, weights: Mapping[str, Any]) -> None:
-    """Put a checkpoint's arrays into a standing model built by `build_model`, in its own dtype.
+    """Copy a checkpoint's arrays into a model of this project or one like it, in its own dtype.
 
     Raises ModelError, with the model unchanged, if a name or shape does not fit.
     """
@@ -115,29 +116,19 @@ def load_weights(model: Any, weights: Mapping[str, Any]) -> None:
         for layer, block in enumerate(model.blocks)
         if hasattr(block, "attn") and isinstance(block.attn.k.original_component, SmearedKeys)
     }
-    targets = model.state_dict() | smears
-    expected = {name: tuple(tensor.shape) for name, tensor in targets.items()}
-    seen = {name: tuple(tensor.shape) for name, tensor in state.items()}
-    if seen != expected:
-        wrong = sorted(name for name in expected.keys() | seen.keys() if expected.get(name) != seen.get(name))
-        first = wrong[0]
-        raise ModelError(
-            f"the checkpoint does not fit the manifest's model in {len(wrong)} weights, first {first}: "
-            f"seen {seen.get(first, 'none')}, expected {expected.get(first, 'none')}"
-        )
-    for name, target in targets.items():  # views of the parameters
-        target.copy_(state[name])
+    write_weights(model.state_dict() | smears, state)  # its tensors are the parameters' own memory
 
 
 @torch.no_grad()
 def reinitialised(model: Any, seed: int) -> Any:
-    """A copy of a model whose matrices are drawn anew: what its heads look like when nothing was learnt.
+    """Copy a model and draw its matrices at random, to show which scores arise by chance.
 
-    Each matrix gets independent normal numbers of its own spread, so that the scale of attention
-    scores and outputs stays and only their structure goes; norm scales and biases are kept. The
-    numbers depend on `seed` alone, and no global random state is touched.
+    Each matrix gets independent normal numbers with its own standard deviation: attention scores and outputs keep
+    their scale and lose their structure. Norm scales and biases are kept. The numbers depend on `seed` alone, and
+    torch's global random state is not used.
     """
-    null = copy.deepcopy(model)
+    with PROCESS_STATE:
+        null = copy.deepcopy(model)
     generator = torch.Generator().manual_seed(seed)
     for parameter in null.parameters():
         if parameter.ndim >= 2:

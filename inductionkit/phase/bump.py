@@ -1,4 +1,4 @@
-"""The bump: where the loss, against log tokens, is not convex."""
+"""The bump: where the loss, against the log of elapsed training, is not convex."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ TOUCHING = 1e-9  # nats; the envelope passes through some of the points up to ro
 
 
 class Bump(NamedTuple):
-    """A stretch over which the loss stands above its convex envelope, in log tokens, and by how much at most.
+    """A stretch (log of elapsed training) over which the loss lies above its convex envelope, and by how much at most.
 
     `fall`: the window in which the loss comes back down to the envelope.
     """
@@ -26,12 +26,12 @@ class Bump(NamedTuple):
 
 
 def bumps(
-    log_tokens: Series, loss: Series, criteria: PhaseCriteria = PhaseCriteria(), untrained_loss: float | None = None
+    log_elapsed: Series, loss: Series, criteria: PhaseCriteria = PhaseCriteria(), untrained_loss: float | None = None
 ) -> list[Bump]:
     """Every stretch in which the loss leaves its lower convex envelope, the highest first; missing values left out.
 
-    The beginning is left out (`past_beginning`). Training that improves ever more slowly in log tokens has a
-    convex loss and no bump.
+    The beginning is left out (`past_beginning`). Training that improves ever more slowly in the log of elapsed
+    training has a convex loss and no bump.
 
     >>> [bump] = bumps(np.arange(6.0), np.array([9, 4, 3, 2.5, 1, 0.75]))
     >>> bump.left, bump.right, round(bump.nats, 3)
@@ -39,7 +39,7 @@ def bumps(
     """
     known = np.flatnonzero(np.isfinite(loss))
     known = known[past_beginning(loss[known], untrained_loss) :]
-    x, y = log_tokens[known], loss[known]
+    x, y = log_elapsed[known], loss[known]
     above = y - convex_envelope(x, y)
     touching = np.flatnonzero(above <= TOUCHING)
     found = []
@@ -55,7 +55,7 @@ def bumps(
 
 
 def past_beginning(loss: Series, untrained_loss: float | None = None) -> int:
-    """The first checkpoint by which the loss has made half of its whole fall: every curve starts flat in log tokens.
+    """The first checkpoint by which the loss has made half of its whole fall: every curve starts flat on a log axis.
 
     The fall is from `untrained_loss`, where that was measured: the first checkpoint after may lie well down already.
     """

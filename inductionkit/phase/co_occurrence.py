@@ -16,15 +16,15 @@ N_SHUFFLES = 4000
 class CoOccurrence:
     """How far the markers' windows overlap, and how often they would by chance.
 
-    `overlap`: mean over pairs of markers of the length in log tokens that two windows share, as a share of what they
-    cover together; 0 apart, 1 the same. `p_value`: share of shuffled histories that overlap as much. `shared_tokens`:
-    the stretch that lies in every window. `markers`: whose windows were compared. `reason`: why there is no p-value,
-    or why it is 1 by rule. Overlap is no cause: that takes ablations.
+    `overlap`: mean over pairs of markers of the length (log of elapsed training) that two windows share, as a share of
+    what they cover together; 0 apart, 1 the same. `p_value`: share of shuffled histories that overlap as much.
+    `shared_window`: the stretch that lies in every window, on the history's clock. `markers`: whose windows were
+    compared. `reason`: why there is no p-value, or why it is 1 by rule. Overlap is no cause: that takes ablations.
     """
 
     overlap: float = float("nan")
     p_value: float = float("nan")
-    shared_tokens: tuple[float, float] | None = None
+    shared_window: tuple[float, float] | None = None
     markers: tuple[str, ...] = ()
     reason: str = ""
 
@@ -36,10 +36,10 @@ def compare_windows(
     required: Collection[str] = (),
     n_shuffles: int = N_SHUFFLES,
 ) -> CoOccurrence:
-    """Compare windows (log tokens) of the markers that could be looked for with those of shuffled histories.
+    """Compare the markers' windows (log of elapsed training) with those of shuffled histories.
 
     In a shuffled history each marker's series of changes is shifted as a whole along `axis`, in a circle and
-    independently of the others, by an amount that is uniform in log tokens: a change keeps its shape and the window
+    independently of the others, by an amount that is uniform in that log: a change keeps its shape and the window
     its width, only when it happens is left to chance. So the windows alone need shifting. `axis` begins where a
     phase change can be found, not at the first checkpoint: else a longer prologue would make any overlap look rarer.
 
@@ -66,7 +66,7 @@ def compare_windows(
     return CoOccurrence(
         overlap=float(observed),
         p_value=(1 + as_much) / (1 + n_shuffles),
-        shared_tokens=shared if shared[0] < shared[1] and len(found) == len(names) else None,
+        shared_window=shared if shared[0] < shared[1] and len(found) == len(names) else None,
         markers=names,
     )
 

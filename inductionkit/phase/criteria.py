@@ -11,10 +11,10 @@ class PhaseCriteria:
 
     `min_rise`: least rise of the best head's prefix matching. `onset` and `end`: shares of a rise at
     which its window starts and ends (the last fifth is left to slow sharpening). `max_ratio`: how many
-    times over the tokens seen may grow within a rise; a slower one is gradual growth. `min_icl_gain`:
+    times over elapsed training may grow within a rise; a slower one is gradual growth. `min_icl_gain`:
     least improvement of the in-context-learning score inside the window, in nats. `min_bump`: least
     distance of the loss above its convex envelope, in nats. `min_pivot`: how far the path of the per-token
-    losses gets off the line it moved along, at least, while the tokens seen grow 1.5 times, as a share of its extent.
+    losses gets off the line it moved along, at least, while elapsed training grows 1.5 times, as a share of its extent.
     """
 
     min_rise: float = 0.2

@@ -10,8 +10,7 @@ import numpy.typing as npt
 import xarray as xr
 from jaxtyping import Float
 
-from ..errors import HistoryError
-from ..history import validate
+from .clock import Clock, elapsed
 from .pivot import token_loss_path
 from .rise import Series
 
@@ -21,14 +20,14 @@ READ = ("prefix_matching", "icl_score", "loss", "example_loss", "example_icl_sco
 
 @dataclasses.dataclass(frozen=True)
 class Curves:
-    """Series over the checkpoints whose tokens are known; a checkpoint at which a series was not measured has NaN.
+    """Series over the checkpoints after the untrained one; a checkpoint at which a series was not measured has NaN.
 
     `learning`: the in-context-learning score turned about, higher is better, and smoothed. `prefix_matching`: of the
     best head. `path`: per-token losses on their first two principal components, None where the history has none.
     `untrained_loss`: before training, None if that was not measured.
     """
 
-    log_tokens: Series
+    log_elapsed: Series
     step: Series
     loss: Series
     icl_score: Series
@@ -38,40 +37,30 @@ class Curves:
     untrained_loss: float | None
 
 
-def read_curves(history: xr.Dataset, untrained_loss: float | None) -> Curves:
-    """Take the series out of a history that is `usable`."""
-    log_tokens = np.log(history["tokens_seen"].values.astype(float))
+def read_curves(history: xr.Dataset, clock: Clock, untrained_loss: float | None) -> Curves:
+    """Take the series out of a history, `after_untrained`, against elapsed training on `clock`."""
+    log_elapsed = np.log(elapsed(history, clock))
     path = token_loss_path(values(history, "token_loss"), untrained_loss) if "token_loss" in history else None
     return Curves(
-        log_tokens=log_tokens,
+        log_elapsed=log_elapsed,
         step=history["step"].values.astype(float),
         loss=values(history, "loss"),
         icl_score=values(history, "icl_score"),
-        learning=smoothed(log_tokens, -values(history, "icl_score")),
+        learning=smoothed(log_elapsed, -values(history, "icl_score")),
         prefix_matching=best(values(history, "prefix_matching").reshape(history.sizes["step"], -1)),
         path=path,
         untrained_loss=untrained_loss,
     )
 
 
-def usable(history: xr.Dataset) -> xr.Dataset:
-    """What the rule reads of a history, at the checkpoints after the beginning of training.
-
-    Raises HistoryError if a variable that every scan has is missing, or tokens_seen does not increase.
-    """
-    validate(history, needs=("prefix_matching", "icl_score", "loss"))
-    validate(history.reset_coords(), needs=("tokens_seen",))
-    history = history[[name for name in READ if name in history]].isel(step=history["tokens_seen"].values > 0)
-    if (np.diff(history["tokens_seen"].values) <= 0).any():
-        raise HistoryError(f"tokens_seen must increase with the steps; seen {history['tokens_seen'].values.tolist()}")
-    return history
+def after_untrained(history: xr.Dataset) -> xr.Dataset:
+    """What the rule reads of a history, at the checkpoints after the untrained one."""
+    return history[[name for name in READ if name in history]].isel(step=elapsed(history) > 0)
 
 
 def untrained_loss(history: xr.Dataset) -> float | None:
     """The loss before the first optimiser step, None if it was not measured."""
-    if "loss" not in history or "tokens_seen" not in history.coords:
-        return None
-    loss = history["loss"].values[history["tokens_seen"].values == 0]
+    loss = history["loss"].values[elapsed(history) == 0]
     return float(loss[0]) if np.isfinite(loss).any() else None
 
 
@@ -80,13 +69,13 @@ def values(history: xr.Dataset, name: str) -> npt.NDArray[np.float64]:
     return history[name].values.astype(float)
 
 
-def smoothed(log_tokens: Series, series: Float[np.ndarray, "*draw step"]) -> Float[np.ndarray, "*draw step"]:
-    """A noisy series averaged over the checkpoints near each, by a Gaussian of `SMOOTHING` in log tokens.
+def smoothed(log_elapsed: Series, series: Float[np.ndarray, "*draw step"]) -> Float[np.ndarray, "*draw step"]:
+    """A noisy series averaged over the checkpoints near each, by a Gaussian of `SMOOTHING` in the log.
 
     Without, a rise would begin and end with whatever checkpoint fluctuates most; sparse checkpoints stay as they are.
     """
     known = np.isfinite(series).all(axis=tuple(range(series.ndim - 1)))
-    x = log_tokens[known]
+    x = log_elapsed[known]
     near = np.exp(-0.5 * ((x[:, None] - x) / SMOOTHING) ** 2)
     result = np.full(series.shape, np.nan)
     result[..., known] = series[..., known] @ (near / near.sum(0))

@@ -6,7 +6,7 @@ import pandas as pd
 import xarray as xr
 
 from ..errors import HistoryError
-from ..history import HEAD_SCORES
+from ..history import head_scores
 from ..scores.nulls import surprise
 
 BOTH = ("prefix_matching", "copying")
@@ -36,7 +36,7 @@ def induction_heads(scores: xr.Dataset, min_prefix_matching: float = 0.3, min_co
             f"prefix_matching has dims {scores['prefix_matching'].dims}, expected ('layer', 'head'); "
             f"choose one step of a history, such as history.isel(step=-1)"
         )
-    names = [name for name in HEAD_SCORES if name in scores]
+    names = list(head_scores(scores))
     chosen = xr.Dataset({name: scores[name].variable for name in names}, scores[["layer", "head"]].coords)
     table = chosen.reset_coords(drop=True).to_dataframe()[names]
     for name in BOTH:

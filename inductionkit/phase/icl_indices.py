@@ -11,6 +11,7 @@ import xarray as xr
 from ..errors import HistoryError
 from ..history import VARIABLES, validate
 from ..scores.icl import icl_score, icl_settings
+from .clock import clock_of
 from .criteria import PhaseCriteria
 from .rule import find_phase_change
 
@@ -56,8 +57,8 @@ def icl_sensitivity(
     least gain asked for is scaled by ln(late / early), as O22's -0.4 nats go with ln(500 / 50); so is a rule of thumb
     that takes the loss to fall evenly in the log of the index.
 
-    Returns a Dataset (early, late): `found`, `start_tokens` and `end_tokens` of the window, `icl_start_tokens` and
-    `icl_end_tokens` of in-context learning alone, in tokens, and `icl_gain_inside`, in nats. NaN where there is none.
+    Returns a Dataset (early, late): `found`, `start` and `end` of the window, `icl_start` and `icl_end` of in-context
+    learning alone, in tokens or steps (their `units`), and `icl_gain_inside`, in nats. NaN where there is none.
 
     Raises HistoryError as `icl_score_at` and `find_phase_change` do.
     """
@@ -66,13 +67,13 @@ def icl_sensitivity(
     usual |= {name: int(history.attrs[name]) for name in usual if name in history.attrs}
     early = [max(1, round(usual["icl_early"] * by)) for by in (0.5, 1, 2)] if early is None else list(early)
     late = [round(usual["icl_late"] * by) for by in (0.6, 0.8, 1)] if late is None else list(late)
-    tokens = {"units": "tokens"}
+    units = {"units": clock_of(history)}
     attrs = {
         "found": {"long_name": "whether there is a phase change"},
-        "start_tokens": {**tokens, "long_name": "start of the window"},
-        "end_tokens": {**tokens, "long_name": "end of the window"},
-        "icl_start_tokens": {**tokens, "long_name": "start of in-context learning"},
-        "icl_end_tokens": {**tokens, "long_name": "end of in-context learning"},
+        "start": {**units, "long_name": "start of the window"},
+        "end": {**units, "long_name": "end of the window"},
+        "icl_start": {**units, "long_name": "start of in-context learning"},
+        "icl_end": {**units, "long_name": "end of in-context learning"},
         "icl_gain_inside": {"units": "nats/token", "long_name": "gain of in-context learning in the window"},
     }
     table = {name: np.full((len(early), len(late)), np.nan) for name in attrs}
@@ -84,7 +85,7 @@ def icl_sensitivity(
             scaled = dataclasses.replace(criteria, min_icl_gain=criteria.min_icl_gain * share)
             phase = find_phase_change(history.assign(icl_score=score), scaled, n_resamples=0)
             window = phase.markers["icl_score"].window if phase.markers else None
-            row = (phase.found, phase.start_tokens, phase.end_tokens, *(window or (None, None)), phase.icl_gain_inside)
+            row = (phase.found, phase.start, phase.end, *(window or (None, None)), phase.icl_gain_inside)
             for name, value in zip(attrs, row):
                 table[name][i, j] = np.nan if value is None else value
     data = {name: (("early", "late"), table[name], attrs[name]) for name in attrs}

@@ -68,9 +68,9 @@ def loss_slopes_around(history: xr.Dataset, phase: PhaseChange, split: int | Non
     Raises HistoryError if there is no window, no checkpoint on one of its sides, or the indices can't be split there.
     """
     validate(history, needs=("loss_by_position",))
-    if phase.start_tokens is None:
+    if phase.start_step is None or phase.end_step is None:
         raise HistoryError(f"there is no window to look around ({'; '.join(phase.reasons)})")
-    position, tokens = history["position"].values, history["tokens_seen"].values
+    position, steps = history["position"].values, history["step"].values
     split = int(history.attrs.get("icl_early", 50) if split is None else split)
     ranges = {"early": (position >= max(2, split // 10)) & (position <= split), "late": position >= split}
     short = [name for name, inside in ranges.items() if inside.sum() < MIN_POINTS]
@@ -79,8 +79,8 @@ def loss_slopes_around(history: xr.Dataset, phase: PhaseChange, split: int | Non
             f"split={split} leaves fewer than {MIN_POINTS} {short[0]} indices of {position[0]} to {position[-1]}"
         )
     sides = {
-        "before": np.flatnonzero(tokens <= phase.start_tokens)[-N_NEIGHBOURS:],
-        "after": np.flatnonzero(tokens >= phase.end_tokens)[:N_NEIGHBOURS],
+        "before": np.flatnonzero(steps <= phase.start_step)[-N_NEIGHBOURS:],
+        "after": np.flatnonzero(steps >= phase.end_step)[:N_NEIGHBOURS],
     }
     bare = [name for name, at in sides.items() if not len(at)]
     if bare:

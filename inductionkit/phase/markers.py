@@ -19,9 +19,9 @@ Window = tuple[float, float]
 class Marker:
     """One sign of a phase change, by `name`, looked for on its own.
 
-    `window`: from when to when it happens, in tokens; None where it does not, or was not measured (`measured`), for
-    the `reason` given. `size`: by how much, in `units`. `others`: windows of smaller changes of the same kind.
-    `start_interval`, `end_interval`: what resampling leaves of the window's two ends, None where there is none.
+    `window`: from when to when it happens, on the history's clock; None where it does not, or was not measured
+    (`measured`), for the `reason` given. `size`: by how much, in `units`. `others`: windows of smaller changes of the
+    same kind. `start_interval`, `end_interval`: of the window's two ends by resampling, None where there is none.
     """
 
     name: str
@@ -40,7 +40,7 @@ UNITS = {"bump": "nats", "icl_score": "nats", "prefix_matching": "1", "token_los
 
 def find_rises(curves: Curves, criteria: PhaseCriteria) -> dict[str, list[Rise] | None]:
     """Every change of each marker, gradual ones too, the largest first; None for a marker that was not measured."""
-    x = curves.log_tokens
+    x = curves.log_elapsed
     found: dict[str, list[Rise] | None] = dict.fromkeys(UNITS)
     if enough(curves.loss):
         found_bumps = bumps(x, curves.loss, criteria, curves.untrained_loss)
@@ -54,13 +54,13 @@ def find_rises(curves: Curves, criteria: PhaseCriteria) -> dict[str, list[Rise] 
     return found
 
 
-def to_tokens(window: Window) -> Window:
-    """A window in log tokens as one in tokens."""
+def from_log(window: Window) -> Window:
+    """A window in the log of elapsed training as one in elapsed training."""
     return float(np.exp(window[0])), float(np.exp(window[1]))
 
 
 def in_log(window: Window) -> Window:
-    """A window in tokens as one in log tokens."""
+    """A window in elapsed training as one in its log."""
     return float(np.log(window[0])), float(np.log(window[1]))
 
 
@@ -80,7 +80,7 @@ def marker(name: str, found: list[Rise] | None, criteria: PhaseCriteria) -> Mark
         return Marker(name, units, measured=False, reason="measured at fewer than 3 checkpoints after the first")
     kept = abrupt(found, criteria)
     if kept:
-        first, *others = (to_tokens(rise[:2]) for rise in kept)
+        first, *others = (from_log(rise[:2]) for rise in kept)
         return Marker(name, units, first, kept[0].size, tuple(others))
     return Marker(name, units, reason=_why_none(name, found, criteria))
 
@@ -88,11 +88,11 @@ def marker(name: str, found: list[Rise] | None, criteria: PhaseCriteria) -> Mark
 def _why_none(name: str, found: list[Rise], criteria: PhaseCriteria) -> str:
     if found:
         return (
-            f"{_CHANGES[name]} by {found[0].size:.2f}, but while the tokens seen grow {found[0].seen_ratio:.0f} times: "
-            f"gradual growth"
+            f"{_CHANGES[name]} by {found[0].size:.2f}, but while elapsed training grows "
+            f"{found[0].seen_ratio:.0f} times: gradual growth"
         )
     return {
-        "bump": f"the loss is convex in log tokens (nowhere {criteria.min_bump} nats above its convex envelope)",
+        "bump": f"the loss is convex (nowhere {criteria.min_bump} nats above its convex envelope)",
         "icl_score": f"the in-context-learning score nowhere improves by {criteria.min_icl_gain} nats",
         "prefix_matching": f"no head's prefix matching rises by {criteria.min_rise}",
         "token_loss_pivot": f"per-token losses go on along their line (off by less than {criteria.min_pivot})",

@@ -11,7 +11,7 @@ from .rise import Rise, Series, rises
 
 Path = Float[np.ndarray, "step 2"]
 
-CHORD = 0.4  # in log tokens: a path's direction is that of its way while the tokens seen grow 1.5 times
+CHORD = 0.4  # in log of elapsed training: a path's direction is that of its way while training grows 1.5 times
 N_GRID = 400
 
 
@@ -48,16 +48,18 @@ def principal_components(
     """Rows about their mean on their first principal components, and the share of the variance of each.
 
     From the rows' inner products, of which there are fewer than columns. Each component's sign is such that the last
-    row lies no lower than the first.
+    row lies no lower than the first. Components beyond the number of rows are 0.
     """
     centred = vectors - vectors.mean(0)
     variance, axes = np.linalg.eigh(centred @ centred.T)
     variance, axes = variance[::-1][:n_components].clip(0), axes[:, ::-1][:, :n_components]
     axes = axes * np.where(axes[-1] < axes[0], -1, 1)
+    missing = (0, max(n_components - len(variance), 0))
+    variance, axes = np.pad(variance, missing), np.pad(axes, ((0, 0), missing))
     return axes * np.sqrt(variance), variance / max((centred**2).sum(), np.finfo(float).tiny)
 
 
-def pivots(log_tokens: Series, path: Path, criteria: PhaseCriteria = PhaseCriteria()) -> list[Rise]:
+def pivots(log_elapsed: Series, path: Path, criteria: PhaseCriteria = PhaseCriteria()) -> list[Rise]:
     """The pivot of a path, at most one: where it leaves the line it moved along, as a rise of its distance from it.
 
     Its corner is where going straight on would lead farthest from where the path is a `CHORD` later: by `min_pivot`
@@ -71,7 +73,7 @@ def pivots(log_tokens: Series, path: Path, criteria: PhaseCriteria = PhaseCriter
     [(2.2, 3.6)]
     """
     known = np.isfinite(path[:, 0])
-    x, path = log_tokens[known], path[known]
+    x, path = log_elapsed[known], path[known]
     chord = max(CHORD, float(np.median(np.diff(x)))) if len(x) > 2 else np.inf
     if not x[0] + chord < x[-1] - chord:
         return []

@@ -10,7 +10,7 @@ import xarray as xr
 
 from .criteria import PhaseCriteria
 from .curves import Curves, best, smoothed, values
-from .markers import Marker, Window, abrupt, find_rises, in_log, to_tokens
+from .markers import Marker, Window, abrupt, find_rises, from_log, in_log
 from .pivot import resampled_paths
 from .rise import rises
 from .window import window_of
@@ -21,7 +21,7 @@ MIN_EXAMPLES = 8  # fewer say too little about others of their kind
 
 @dataclasses.dataclass(frozen=True)
 class Uncertainty:
-    """Intervals of the window's ends and of the markers', in tokens, or `note`, which says why there are none."""
+    """Intervals of the window's ends and of the markers', on the history's clock, or `note`: why there are none."""
 
     start: Window | None = None
     end: Window | None = None
@@ -82,13 +82,13 @@ def _resampled(
     n_examples = history.sizes["example"]
     counts = rng.multinomial(n_examples, np.full(n_examples, 1 / n_examples), n_resamples)
     loss = counts @ values(history, "example_loss").T / n_examples
-    learning = smoothed(seen.log_tokens, -counts @ values(history, "example_icl_score").T / n_examples)
+    learning = smoothed(seen.log_elapsed, -counts @ values(history, "example_icl_score").T / n_examples)
     heads = values(history, "prefix_matching").reshape(history.sizes["step"], -1)
-    forms = np.array([bool(rises(seen.log_tokens, series, criteria.min_rise, criteria)) for series in heads.T])
+    forms = np.array([bool(rises(seen.log_elapsed, series, criteria.min_rise, criteria)) for series in heads.T])
     forming, others = heads[:, forms], best(heads[:, ~forms])
     drawn = rng.choice(max(1, forming.shape[1]), (n_resamples, forming.shape[1]))
     paths: Sequence[np.ndarray | None] | np.ndarray = [None] * n_resamples
-    if seen.path is not None and "sample_example" in history.coords:
+    if seen.path is not None and np.isfinite(seen.path).any() and "sample_example" in history.coords:
         paths = resampled_paths(
             values(history, "token_loss"), seen.path, counts[:, history["sample_example"].values.astype(int)]
         )
@@ -103,7 +103,7 @@ def _resampled(
 
 
 def _intervals(window: Window, draws: list[Window], n_resamples: int) -> tuple[Window | None, Window | None]:
-    """Where start and end of a window (log tokens) lie, in tokens, with `COVERAGE`: the symmetric bootstrap.
+    """Where start and end of a window (in logs) lie, on the history's clock, with `COVERAGE`: the symmetric bootstrap.
 
     Noise makes a rise look larger, once in the history and once more in each draw, so that the draws all lie on one
     side; how far they are off tells how far off the window may be, on either side. None with fewer than half of them.
@@ -111,5 +111,5 @@ def _intervals(window: Window, draws: list[Window], n_resamples: int) -> tuple[W
     if len(draws) < n_resamples / 2:
         return None, None
     off = np.quantile(abs(np.array(draws) - window), COVERAGE, axis=0)
-    start, end = (to_tokens((at - by, at + by)) for at, by in zip(window, off))
+    start, end = (from_log((at - by, at + by)) for at, by in zip(window, off))
     return start, end

@@ -18,9 +18,9 @@ GRID = np.linspace(0, 1, 201)
 
 
 class Rise(NamedTuple):
-    """A rise of a series: its window in log tokens, and by how much it rises from foot to top.
+    """A rise of a series: its window in the log of elapsed training, and by how much it rises from foot to top.
 
-    `seen_ratio`: how many times over the tokens seen grow between the first and the last checkpoint inside the
+    `seen_ratio`: how many times over elapsed training grows between the first and the last checkpoint inside the
     window; 1 where the checkpoints are too sparse to see the rise under way.
     """
 
@@ -30,12 +30,14 @@ class Rise(NamedTuple):
     seen_ratio: float
 
     @classmethod
-    def seen(cls, log_tokens: Series, start: float, end: float, size: float) -> Rise:
-        inside = log_tokens[(log_tokens >= start) & (log_tokens <= end)]
+    def seen(cls, log_elapsed: Series, start: float, end: float, size: float) -> Rise:
+        inside = log_elapsed[(log_elapsed >= start) & (log_elapsed <= end)]
         return cls(start, end, size, float(np.exp(np.ptp(inside))) if len(inside) else 1.0)
 
 
-def rises(log_tokens: Series, series: Series, min_rise: float, criteria: PhaseCriteria = PhaseCriteria()) -> list[Rise]:
+def rises(
+    log_elapsed: Series, series: Series, min_rise: float, criteria: PhaseCriteria = PhaseCriteria()
+) -> list[Rise]:
     """Every rise of a series by at least `min_rise`, the largest first; missing values are left out.
 
     The series rises from its least value before the maximum to the maximum, in the window that `rise_window` gives.
@@ -47,7 +49,7 @@ def rises(log_tokens: Series, series: Series, min_rise: float, criteria: PhaseCr
     [(4.1, 4.8, 2.0), (1.1, 1.8, 1.0)]
     """
     known = np.isfinite(series)
-    pieces = [(log_tokens[known], series[known])]
+    pieces = [(log_elapsed[known], series[known])]
     found: list[Rise] = []
     while pieces:
         x, y = pieces.pop()
@@ -69,10 +71,10 @@ def rises(log_tokens: Series, series: Series, min_rise: float, criteria: PhaseCr
     return sorted(found, key=lambda rise: -rise.size)
 
 
-def rise_window(log_tokens: Series, series: Series, criteria: PhaseCriteria = PhaseCriteria()) -> tuple[float, float]:
-    """From where to where (log tokens) a series rises from its first value to its last, the least and the highest.
+def rise_window(log_elapsed: Series, series: Series, criteria: PhaseCriteria = PhaseCriteria()) -> tuple[float, float]:
+    """From where to where (log of elapsed training) a series rises from its first, least value to its last, highest.
 
-    `series` holds a value at each of `log_tokens`; `onset` and `end` are those of `criteria`. From where it last
+    `series` holds a value at each of `log_elapsed`; `onset` and `end` are those of `criteria`. From where it last
     passes `onset` of the rise before it reaches half of it, to where it first reaches `end` of it; linear
     interpolation between checkpoints.
     """
@@ -81,8 +83,8 @@ def rise_window(log_tokens: Series, series: Series, criteria: PhaseCriteria = Ph
     below = np.flatnonzero(series[:half] <= low + criteria.onset * rise)
     first = int(below[-1]) if len(below) else 0
     reached = half + int(np.argmax(series[half:] >= low + criteria.end * rise))
-    start = _crossing(log_tokens, series, first, low + criteria.onset * rise)
-    return start, _crossing(log_tokens, series, max(reached - 1, 0), low + criteria.end * rise)
+    start = _crossing(log_elapsed, series, first, low + criteria.onset * rise)
+    return start, _crossing(log_elapsed, series, max(reached - 1, 0), low + criteria.end * rise)
 
 
 def _plateau(x: Series, y: Series, start: float, end: float) -> int | None:

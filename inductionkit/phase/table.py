@@ -10,8 +10,10 @@ import xarray as xr
 
 from ..errors import HistoryError
 from .change import PhaseChange
+from .clock import Clock, elapsed, on_one_clock
 from .criteria import PhaseCriteria
 from .loss_slopes import loss_slopes_around
+from .markers import Window
 from .naming import named
 from .rule import find_phase_change
 
@@ -22,8 +24,10 @@ def model_analysis_table(
     """The measurements of a phase change side by side: a row a measurement, with its unit, a column a model (O22).
 
     `histories` are given by the names of their models; `criteria` and `n_resamples` are those of `find_phase_change`.
-    Numbers are as in that and in `loss_slopes_around`; NaN where a model has no window or was not measured.
-    `plots.plot_model_analysis` draws what stands behind them. Agreement over models is evidence by co-occurrence.
+    Numbers are as in that and in `loss_slopes_around`; NaN where a model has no window or was not measured. Training
+    is counted in millions of tokens, or in steps for all models if one history does not know its tokens. The verdict
+    is None where too little is known to say. `plots.plot_model_analysis` draws the series behind the numbers.
+    Agreement over models is evidence by co-occurrence.
 
     Raises HistoryError if a history lacks what `find_phase_change` needs.
 
@@ -33,7 +37,8 @@ def model_analysis_table(
     ([True, False], [7.7, nan])
     """
     columns = {}
-    for name, history in named(histories, needs=("prefix_matching", "icl_score", "loss")).items():
+    runs = on_one_clock(named(histories, needs=("prefix_matching", "icl_score", "loss")))
+    for name, history in runs.items():
         try:
             phase = find_phase_change(history, criteria, n_resamples=n_resamples)
         except HistoryError as error:
@@ -44,18 +49,19 @@ def model_analysis_table(
 
 def _column(history: xr.Dataset, phase: PhaseChange) -> dict[str, object]:
     best = history["prefix_matching"].max(("layer", "head")).values
+    unit, size = UNITS[phase.clock]
     column = {
         "layers": history.sizes["layer"],
         "heads per layer": history.sizes["head"],
         "checkpoints": history.sizes["step"],
-        "training (M tokens)": float(history["tokens_seen"].max()) / 1e6,
+        f"training ({unit})": float(elapsed(history)[-1]) / size,
         "final loss (nats)": _last(history["loss"].values),
         "final in-context-learning score (nats)": _last(history["icl_score"].values),
         "highest prefix matching": float(np.nanmax(best, initial=0)) if np.isfinite(best).any() else np.nan,
         "phase change": phase.found,
-        **_ends("window", (phase.start_tokens, phase.end_tokens)),
-        **_ends("window start, 90 % interval", phase.start_interval, ("from", "to")),
-        **_ends("window end, 90 % interval", phase.end_interval, ("from", "to")),
+        **_ends(phase.clock, "window", phase.window),
+        **_ends(phase.clock, "window start, 90 % interval", phase.start_interval, ("from", "to")),
+        **_ends(phase.clock, "window end, 90 % interval", phase.end_interval, ("from", "to")),
         "heads that form": len(phase.heads),
         "in-context-learning score before (nats)": phase.icl_before,
         "in-context-learning score after (nats)": phase.icl_after,
@@ -65,7 +71,7 @@ def _column(history: xr.Dataset, phase: PhaseChange) -> dict[str, object]:
     }
     for name, title in MARKERS.items():
         marker = phase.markers.get(name)
-        column |= _ends(title, marker.window if marker else None)
+        column |= _ends(phase.clock, title, marker.window if marker else None)
     together = phase.co_occurrence
     return column | {
         "overlap of the markers (0 to 1)": together.overlap if together else np.nan,
@@ -75,6 +81,7 @@ def _column(history: xr.Dataset, phase: PhaseChange) -> dict[str, object]:
     }
 
 
+UNITS: dict[Clock, tuple[str, float]] = {"tokens": ("M tokens", 1e6), "steps": ("steps", 1.0)}
 MARKERS = {
     "prefix_matching": "prefix matching",
     "icl_score": "in-context learning",
@@ -84,12 +91,12 @@ MARKERS = {
 
 
 def _ends(
-    title: str, window: tuple[float | None, float | None] | None, ends: tuple[str, str] = ("start", "end")
+    clock: Clock, title: str, window: Window | None, names: tuple[str, str] = ("start", "end")
 ) -> dict[str, float]:
-    """A row for each end of a window, in millions of tokens."""
-    return {
-        f"{title} {end} (M tokens)": np.nan if at is None else at / 1e6 for end, at in zip(ends, window or (None, None))
-    }
+    """A row for each end of a window."""
+    unit, size = UNITS[clock]
+    ends = zip(names, window or (None, None))
+    return {f"{title} {name} ({unit})": np.nan if end is None else end / size for name, end in ends}
 
 
 def _last(series: np.ndarray) -> float:

@@ -11,6 +11,7 @@ import xarray as xr
 from ..errors import HistoryError
 from ..history import validate
 from .bump import past_beginning
+from .clock import clock_of, elapsed, on_one_clock
 from .naming import named
 from .pivot import principal_components
 
@@ -27,10 +28,12 @@ def token_loss_pca(histories: Mapping[str, xr.Dataset], n_components: int = 2, b
     component. Components are whatever varies most: a bend is no proof of a new mechanism, for every curved path bends
     on its first two.
 
-    Returns a Dataset with `token_loss_component` (checkpoint, component) and coordinates `model`, `step`,
-    `tokens_seen` (checkpoint), and `explained_variance` (component), a share.
+    Returns a Dataset with `token_loss_component` (checkpoint, component), coordinates `model`, `step` and `elapsed`
+    (checkpoint; in tokens, or in steps if a history does not know its tokens: its `units`), and `explained_variance`
+    (component), a share.
 
-    Raises HistoryError if a history has no `token_loss`, or two were not measured on the same tokens of the same text.
+    Raises HistoryError if a history has no `token_loss` at any checkpoint, or two were not measured on the same tokens
+    of the same text.
 
     >>> from inductionkit.testing import synthetic_history
     >>> paths = token_loss_pca({"two": synthetic_history(), "one": synthetic_history(window=None)})
@@ -41,7 +44,11 @@ def token_loss_pca(histories: Mapping[str, xr.Dataset], n_components: int = 2, b
     reference = next(iter(runs))
     for name, history in runs.items():
         _check_same_tokens(reference, runs[reference], name, history)
+    runs = on_one_clock(runs)
+    units = {"elapsed": {"units": clock_of(*runs.values())}}
     kept = {name: _measured(history, beginning) for name, history in runs.items()}
+    if bare := [name for name, at in kept.items() if not len(at)]:
+        raise HistoryError(f"{', '.join(bare)}: the losses of all tokens were not measured at any checkpoint")
     runs = {name: history.isel(step=kept[name]) for name, history in runs.items()}
     losses = np.concatenate([history["token_loss"].values.astype(float) for history in runs.values()])
     path, explained = principal_components(losses, n_components)
@@ -49,7 +56,7 @@ def token_loss_pca(histories: Mapping[str, xr.Dataset], n_components: int = 2, b
     along = {
         "model": np.repeat(np.array(list(runs), dtype=object).astype(str), sizes),
         "step": np.concatenate([history["step"].values for history in runs.values()]),
-        "tokens_seen": np.concatenate([_tokens_seen(history) for history in runs.values()]),
+        "elapsed": np.concatenate([elapsed(history) for history in runs.values()]),
     }
     about = {"units": "nats", "long_name": "losses of single tokens on their principal components", "reference": "O22"}
     return xr.Dataset(
@@ -57,7 +64,10 @@ def token_loss_pca(histories: Mapping[str, xr.Dataset], n_components: int = 2, b
             "token_loss_component": (("checkpoint", "component"), path, about),
             "explained_variance": ("component", explained, {"units": "1", "long_name": "share of the variance"}),
         },
-        {"component": np.arange(1, path.shape[1] + 1), **{name: ("checkpoint", col) for name, col in along.items()}},
+        {
+            "component": np.arange(1, path.shape[1] + 1),
+            **{name: ("checkpoint", col, units.get(name)) for name, col in along.items()},
+        },
     )
 
 
@@ -103,12 +113,6 @@ def _measured(history: xr.Dataset, beginning: bool) -> np.ndarray:
     losses = history["token_loss"].values.astype(float)
     known = np.flatnonzero(np.isfinite(losses).all(1))
     return known if beginning else known[past_beginning(losses[known].mean(1)) :]
-
-
-def _tokens_seen(history: xr.Dataset) -> np.ndarray:
-    if "tokens_seen" not in history.coords:
-        return np.full(history.sizes["step"], np.nan)
-    return history["tokens_seen"].values.astype(float)
 
 
 def _check_same_tokens(name: str, history: xr.Dataset, other_name: str, other: xr.Dataset) -> None:

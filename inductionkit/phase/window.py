@@ -11,14 +11,14 @@ import xarray as xr
 from .bump import bumps
 from .criteria import PhaseCriteria
 from .curves import Curves, values
-from .markers import Window, abrupt, to_tokens
+from .markers import Window, abrupt, from_log
 from .rise import Rise, Series, rises
 
 
 class BumpAround(TypedDict, total=False):
     """What `PhaseChange` says of the bump; nothing where there is none."""
 
-    bump_tokens: Window
+    bump_window: Window
     bump_nats: float
 
 
@@ -32,7 +32,7 @@ class IclAround(TypedDict, total=False):
 
 
 def window_of(seen: Curves, found: dict[str, list[Rise] | None], criteria: PhaseCriteria) -> Window | None:
-    """The window in log tokens: heads forming, and in-context learning that goes on after (step 2 of the rule)."""
+    """The window, in logs: heads forming, and in-context learning that goes on after (step 2 of the rule)."""
     forming = abrupt(found["prefix_matching"], criteria)
     if not forming:
         return None
@@ -45,10 +45,10 @@ def window_of(seen: Curves, found: dict[str, list[Rise] | None], criteria: Phase
 
 def bump_around(seen: Curves, window: Window | None, criteria: PhaseCriteria) -> BumpAround:
     """The highest bump whose stretch overlaps the window, or else the highest anywhere."""
-    everywhere = bumps(seen.log_tokens, seen.loss, criteria, seen.untrained_loss)
+    everywhere = bumps(seen.log_elapsed, seen.loss, criteria, seen.untrained_loss)
     around = [bump for bump in everywhere if window and bump.left <= window[1] and bump.right >= window[0]]
     for bump in (around or everywhere)[:1]:
-        return {"bump_tokens": to_tokens((bump.left, bump.right)), "bump_nats": bump.nats}
+        return {"bump_window": from_log((bump.left, bump.right)), "bump_nats": bump.nats}
     return {}
 
 
@@ -57,7 +57,7 @@ def icl_around(seen: Curves, window: Window) -> IclAround:
     known = np.isfinite(seen.icl_score)
     if not known.any():
         return {}
-    x, icl = seen.log_tokens[known], seen.icl_score[known]
+    x, icl = seen.log_elapsed[known], seen.icl_score[known]
     before = icl[max(int(np.searchsorted(x, window[0], side="right")) - 1, 0)]
     after = icl[min(int(np.searchsorted(x, window[1])), len(x) - 1)]
     return {
@@ -68,36 +68,39 @@ def icl_around(seen: Curves, window: Window) -> IclAround:
     }
 
 
-def heads_in(history: xr.Dataset, window: Window, criteria: PhaseCriteria) -> tuple[tuple[int, int], ...]:
+def heads_in(
+    history: xr.Dataset, log_elapsed: Series, window: Window, criteria: PhaseCriteria
+) -> tuple[tuple[int, int], ...]:
     """The (layer, head) whose own prefix matching is higher by `min_rise` at the window's end than at its start."""
     return tuple(
         head
-        for head, x, series in _heads(history)
-        if np.isfinite(series).any() and at(x, series, window[1]) - at(x, series, window[0]) >= criteria.min_rise
+        for head, series in _heads(history)
+        if np.isfinite(series).any()
+        and at(log_elapsed, series, window[1]) - at(log_elapsed, series, window[0]) >= criteria.min_rise
     )
 
 
-def head_windows(history: xr.Dataset, criteria: PhaseCriteria) -> dict[tuple[int, int], Window]:
-    """From when to when, in tokens, each head's own prefix matching rises; those of which it does."""
+def head_windows(history: xr.Dataset, log_elapsed: Series, criteria: PhaseCriteria) -> dict[tuple[int, int], Window]:
+    """From when to when, on the history's clock, each head's own prefix matching rises; only heads that rise."""
     found = {
-        head: abrupt(rises(x, series, criteria.min_rise, criteria), criteria) for head, x, series in _heads(history)
+        head: abrupt(rises(log_elapsed, series, criteria.min_rise, criteria), criteria)
+        for head, series in _heads(history)
     }
-    return {head: to_tokens(changes[0][:2]) for head, changes in found.items() if changes}
+    return {head: from_log(changes[0][:2]) for head, changes in found.items() if changes}
 
 
-def at(log_tokens: Series, series: Series, when: float) -> float:
+def at(log_elapsed: Series, series: Series, when: float) -> float:
     """A series between the checkpoints at which it was measured."""
     known = np.isfinite(series)
-    return float(np.interp(when, log_tokens[known], series[known]))
+    return float(np.interp(when, log_elapsed[known], series[known]))
 
 
-def _heads(history: xr.Dataset) -> Iterator[tuple[tuple[int, int], Series, Series]]:
-    x = np.log(history["tokens_seen"].values.astype(float))
+def _heads(history: xr.Dataset) -> Iterator[tuple[tuple[int, int], Series]]:
     per_head = values(history, "prefix_matching")
     for i, layer in enumerate(history["layer"].values):
         for j, head in enumerate(history["head"].values):
-            yield (int(layer), int(head)), x, per_head[:, i, j]
+            yield (int(layer), int(head)), per_head[:, i, j]
 
 
 def _measured_between(seen: Curves, series: Series, start: float, end: float) -> bool:
-    return bool(np.isfinite(series[(seen.log_tokens > start) & (seen.log_tokens < end)]).any())
+    return bool(np.isfinite(series[(seen.log_elapsed > start) & (seen.log_elapsed < end)]).any())

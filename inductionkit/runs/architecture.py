@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import Any, Protocol
 
 
 class Architecture(Protocol):
-    """`shape` is told without building the model; `build` gives one with any weights; `load` swaps weights in place.
+    """What the models of a run are, apart from their weights.
 
-    `load` raises ModelError, with the model unchanged, if the weights do not fit.
+    `shape` is known without building the model. `description` differs between architectures that may compute different
+    numbers from the same weights, and is the same in every process. `build` returns a model with arbitrary weights.
+    `load` swaps weights in place, and raises ModelError, with the model unchanged, if they do not fit.
     """
 
     @property
     def shape(self) -> Mapping[str, Any]: ...
+
+    @property
+    def description(self) -> str: ...
 
     def build(self) -> Any: ...
 
@@ -26,16 +30,21 @@ class Architecture(Protocol):
 
 
 def weights_limit(architecture: Architecture, max_bytes: int | None) -> int:
-    """Bytes that a checkpoint may take: `max_bytes`, or twice the model in float32 and some for what is beside it.
+    """Return how many bytes a checkpoint may take: `max_bytes`, or twice the model in float32 and 64 MiB.
 
     Twice, because weights may be in float64, or tied ones written twice.
     """
     return 2 * architecture.shape["float32_bytes"] + 2**26 if max_bytes is None else max_bytes
 
 
+def fingerprint(content: object) -> str:
+    """Return the SHA-256 of what JSON can hold, the same for any order of its entries."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
 @dataclass(frozen=True)
 class ProjectArchitecture:
-    """The project's own models, by the shape that a run's manifest tells."""
+    """The project's own models, by the shape in a run's manifest."""
 
     manifest: Mapping[str, Any]
 
@@ -44,7 +53,11 @@ class ProjectArchitecture:
         told = self.manifest
         per_layer = 4 * told["n_heads"] * told["d_head"] + 2 * (told["d_mlp"] or 0)
         n_weights = told["d_model"] * (2 * told["d_vocab"] + told["n_ctx"] + told["n_layers"] * per_layer)
-        return {**told, "float32_bytes": 4 * n_weights}  # biases and norms are of no weight beside the matrices
+        return {**told, "float32_bytes": 4 * n_weights}  # the matrices; biases and norms are small beside them
+
+    @property
+    def description(self) -> str:
+        return fingerprint({"model of a manifest": self.manifest})
 
     def build(self) -> Any:
         from ..lens import build_model
@@ -63,44 +76,6 @@ class ProjectArchitecture:
 
 
 @dataclass(frozen=True)
-class HuggingFaceArchitecture:
-    """A Hugging Face model, by the `config.json` in `folder()`, with the tokenizer there if there is one."""
-
-    kind: str
-    folder: Callable[[], Path] = field(repr=False)
-
-    @cached_property
-    def shape(self) -> Mapping[str, Any]:
-        from ..lens.swapping import shape_of
-
-        return shape_of(self.folder())
-
-    def build(self) -> Any:
-        from ..lens.swapping import standing_bridge
-
-        return standing_bridge(self.folder())
-
-    def load(self, model: Any, weights: Mapping[str, Any]) -> None:
-        from ..lens.swapping import swap_weights
-
-        swap_weights(model, weights)
-
-    def __str__(self) -> str:
-        return self.kind
-
-
-def fingerprint(config: Mapping[str, Any]) -> str:
-    """A `config.json` in short, whatever the order of its entries."""
-    return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
-
-
-def kind_of(config: Mapping[str, Any]) -> str:
-    """The model class that a `config.json` names."""
-    architectures = config.get("architectures")
-    return str(architectures[0] if isinstance(architectures, list) and architectures else config.get("model_type"))
-
-
-@dataclass(frozen=True)
 class GivenArchitecture:
     """A model that the user has built already; it is copied, so that the user's own stays as it is."""
 
@@ -108,9 +83,15 @@ class GivenArchitecture:
 
     @cached_property
     def shape(self) -> Mapping[str, Any]:
-        from ..lens.swapping import shape_of_model
+        from ..lens.from_config import shape_of_model
 
         return shape_of_model(self.build())
+
+    @cached_property
+    def description(self) -> str:
+        from ..lens.describing import describe_model
+
+        return fingerprint({"model in memory": describe_model(self.model)})
 
     def build(self) -> Any:
         from ..lens.swapping import standing_copy

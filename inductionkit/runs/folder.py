@@ -14,14 +14,15 @@ from ..train.run_folder import RunFolder
 from .architecture import ProjectArchitecture, weights_limit
 from .run import Checkpoint, Run
 from .safe_read import file_bytes, refuse_oversize
+from .select import Wanted, choose_from
 
 
-def open_folder(path: str | Path) -> Run:
-    """Open a run folder. Raises RunError if it is none, or lists no checkpoints, or lists them inconsistently."""
+def open_folder(path: str | Path, checkpoints: Wanted = None) -> Run:
+    """Open a run folder. Raises RunError if it is not one, has no checkpoints, or lists them inconsistently."""
     folder = RunFolder.open(path)
     entries = folder.manifest["checkpoints"]
     if not entries:
-        raise RunError(f"the run at {path} has no checkpoints yet; let the training go on")
+        raise RunError(f"the run at {path} has no checkpoints yet; wait for its training to save one")
     for entry in entries:
         if missing := {"step", "tokens_seen", "file", "sha256"} - entry.keys():
             raise RunError(f"a checkpoint in the manifest of {path} lacks {', '.join(sorted(missing))}: {entry}")
@@ -31,17 +32,20 @@ def open_folder(path: str | Path) -> Run:
     architecture = ProjectArchitecture(folder.manifest["model"])
     return Run(
         name=folder.manifest["recipe"]["name"],
-        checkpoints=[
-            Checkpoint(
-                entry["step"],
-                entry["tokens_seen"],
-                partial(_read, folder, entry, architecture),
-                architecture,
-                str(folder.path / str(entry["file"])),
-                partial(file_bytes, [folder.path / str(entry["file"])]),
-            )
-            for entry in entries
-        ],
+        checkpoints=choose_from(
+            [
+                Checkpoint(
+                    entry["step"],
+                    entry["tokens_seen"],
+                    partial(_read, folder, entry, architecture),
+                    architecture,
+                    str(folder.path / str(entry["file"])),
+                    partial(file_bytes, [folder.path / str(entry["file"])]),
+                )
+                for entry in entries
+            ],
+            checkpoints,
+        ),
         architecture=architecture,
         fingerprints=folder.manifest["fingerprints"],
         held_out=folder.held_out,
@@ -57,9 +61,9 @@ def _read(folder: RunFolder, entry: Mapping[str, Any], architecture: ProjectArch
 
 
 def export_run(source: str | Path, out: str | Path, steps: Sequence[int], n_held_out: int) -> RunFolder:
-    """Copy a run in little space: chosen checkpoints in half precision, some held-out text, the full log.
+    """Copy chosen checkpoints of a run in half precision, with some of its held-out text and the full log.
 
-    `source` and `out` are run folders; `steps` are checkpoints of the first. `n_held_out` examples are taken evenly
+    `source` and `out` are run folders; `steps` are checkpoints of `source`. `n_held_out` examples are taken evenly
     from the held-out text. The logits of an exported checkpoint differ from the original's by the rounding of its
     weights to float16.
     """

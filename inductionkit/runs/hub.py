@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import RunError
-from .architecture import HuggingFaceArchitecture, fingerprint, kind_of, weights_limit
+from .architecture import weights_limit
 from .hub_cache import Download, Keep, KeptDownloads, has_weights, left_over, repository_folder, snapshot_folder
 from .hub_client import TOKENIZER_FILES, fetch_file, fetch_matching, file_sizes, revisions
+from .hugging_face import HuggingFaceArchitecture, model_fingerprint, read_config
 from .logs import read_log
 from .names import NamedStep, read_names
 from .run import Checkpoint, Run
-from .safe_read import entry_file, read_json, read_text, read_weights, refuse_oversize, shard_names
+from .safe_read import entry_file, read_text, read_weights, refuse_oversize, shard_names
+from .select import Wanted, choose_from
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -22,13 +26,17 @@ if TYPE_CHECKING:
 
 def open_hub(
     repository: str,
+    checkpoints: Wanted = None,
     pattern: str | None = None,
     tokens_per_step: int | None = None,
     log: str | Path | None = None,
     keep: Keep = "all",
     max_bytes: int | None = None,
 ) -> Run:
-    """Open a repository whose branches and tags are checkpoints by name; without a connection, those in the cache."""
+    """Open a repository whose branches and tags are checkpoints by name; without a connection, those in the cache.
+
+    The run's model is that of the first chosen revision whose `config.json` can be read.
+    """
     kept = KeptDownloads.of(repository, keep)
     commits = revisions(repository, has_weights)
     named = read_names((name for name in commits if ".." not in name), pattern)
@@ -37,13 +45,13 @@ def open_hub(
             f"hf:{repository} has no revisions named like step1000 or checkpoint-1000; there are "
             f"{sorted(commits)[:10]}; give a pattern= that matches them"
         )
-    last = named[-1].name
+    named = choose_from(named, checkpoints)
 
     def weights(entry: NamedStep) -> RevisionWeights:
         return RevisionWeights(repository, entry.name, commits[entry.name], architecture, max_bytes, kept)
 
-    config = read_json(_configuration(repository, last) / "config.json", repository_folder(repository))
-    architecture = HuggingFaceArchitecture(kind_of(config), partial(_configuration, repository, last))
+    home, config = _first_config(repository, [entry.name for entry in named])
+    architecture = HuggingFaceArchitecture(config, partial(_configuration, repository, home))
     return Run(
         name=repository,
         checkpoints=[
@@ -58,16 +66,18 @@ def open_hub(
             for entry in named
         ],
         architecture=architecture,
-        fingerprints={"source": repository, "config": fingerprint(config)},
-        log=partial(_log, repository, last, log, tokens_per_step),
-        tokenizer_json=partial(_tokenizer_json, repository, last),
+        fingerprints={"source": repository, "config": model_fingerprint(config)},
+        log=partial(_log, repository, [entry.name for entry in reversed(named)], tokens_per_step)
+        if log is None
+        else partial(read_log, Path(log), Path(log).parent, tokens_per_step),
+        tokenizer_json=partial(_tokenizer_json, repository, home),
         kept_bytes=kept.n_bytes,
     )
 
 
 @dataclass(frozen=True)
 class RevisionWeights:
-    """The weights of one revision: from the cache if they are there, else fetched, read and kept or removed."""
+    """The weights of one revision, read from the cache, or fetched, read, and then kept or removed."""
 
     repository: str
     revision: str
@@ -83,20 +93,27 @@ class RevisionWeights:
         try:
             if not has_weights(folder):
                 self._fetch(limit, downloads)
+            self._refuse_other()
             return read_weights(folder, repository_folder(self.repository), limit)
         finally:
             self.kept.add(downloads)
 
     def n_bytes(self) -> int:
-        """Bytes of the files that hold the weights, in whatever form; nothing is fetched."""
+        """Bytes of the files with the weights, fetching none; 0 where there are none, which is reported by `read`."""
         sizes = file_sizes(self.repository, self.commit)
-        kind = Path(entry_file(sizes.keys(), self.name).removesuffix(".index.json")).suffix
+        try:
+            kind = Path(entry_file(sizes.keys(), self.name).removesuffix(".index.json")).suffix
+        except RunError:
+            return 0
         return sum(size for name, size in sizes.items() if name.endswith(kind))
 
     def _fetch(self, limit: int, downloads: list[Download]) -> None:
-        """Fetch the files of the weights, once they are known to be no larger than they should."""
+        """Fetch the files of the weights, after checking that they are not too large."""
         sizes = file_sizes(self.repository, self.commit)
         entry = entry_file(sizes.keys(), self.name)
+        if "config.json" in sizes:  # kept with the weights, they can be opened without a connection
+            self._fetch_file("config.json", downloads)
+            self._refuse_other()
         names = {entry}
         if entry.endswith(".json"):
             refuse_oversize(f"{entry} of {self.name}", sizes[entry], limit)
@@ -105,9 +122,12 @@ class RevisionWeights:
         if missing := sorted(names - sizes.keys()):
             raise RunError(f"{self.name} lacks {missing[0]}, which its index names; leave this checkpoint out")
         refuse_oversize(self.name, sum(sizes[name] for name in names), limit)
-        # Its configuration comes along, so that what is kept can be opened without a connection.
-        for name in sorted(names | ({"config.json"} & sizes.keys())):
+        for name in sorted(names):
             self._fetch_file(name, downloads)
+
+    def _refuse_other(self) -> None:
+        folder = snapshot_folder(self.repository, self.commit)
+        self.architecture.refuse_other(folder, repository_folder(self.repository), self.name)
 
     def _fetch_file(self, name: str, downloads: list[Download]) -> Path:
         return fetch_file(self.repository, name, self.revision, self.commit, downloads, self.kept.is_limited)
@@ -118,16 +138,29 @@ class RevisionWeights:
 
 
 def _configuration(repository: str, revision: str) -> Path:
-    """The folder with a revision's configuration and tokenizer."""
+    """Return the folder with a revision's configuration and tokenizer."""
     return fetch_matching(repository, revision, ("config.json", *TOKENIZER_FILES))
 
 
-def _log(repository: str, revision: str, log: str | Path | None, tokens_per_step: int | None) -> list[dict[str, Any]]:
-    """The records of a log file, or of the Trainer's state if that came with the revision."""
-    if log is not None:
-        return read_log(Path(log), Path(log).parent, tokens_per_step)
-    file = fetch_matching(repository, revision, ["trainer_state.json"]) / "trainer_state.json"
-    return read_log(file, repository_folder(repository), tokens_per_step) if file.is_file() else []
+def _first_config(repository: str, revisions: Iterable[str]) -> tuple[str, dict[str, Any]]:
+    """Return the first revision whose `config.json` can be read, and what that holds."""
+    refusals: list[RunError] = []
+    for revision in revisions:
+        try:
+            return revision, read_config(_configuration(repository, revision), repository_folder(repository))
+        except RunError as error:
+            refusals.append(error)
+    raise RunError(f"no revision of hf:{repository} that was chosen has a config.json that can be read: {refusals[0]}")
+
+
+def _log(repository: str, revisions: Iterable[str], tokens_per_step: int | None) -> list[dict[str, Any]]:
+    """Return the records of the first Trainer's state among the revisions that can be read."""
+    for revision in revisions:
+        with contextlib.suppress(RunError):
+            folder = fetch_matching(repository, revision, ["trainer_state.json"])
+            if records := read_log(folder / "trainer_state.json", repository_folder(repository), tokens_per_step):
+                return records
+    return []
 
 
 def _tokenizer_json(repository: str, revision: str) -> str | None:

@@ -1,4 +1,4 @@
-"""The hub client's cache on disk: what of a repository is there, and removing again what was fetched for a scan."""
+"""The hub client's cache on disk: what it has of a repository, and removal of what was fetched for a scan."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ _KEPT: dict[KeptDownloads, list[list[Download]]] = {}  # a process gets its chec
 
 @dataclass(frozen=True)
 class Download:
-    """A file that was fetched: its place in a snapshot, and whether the blob it links to came with it."""
+    """A file that was fetched: its path in a snapshot, and whether the blob it links to was fetched with it."""
 
     path: Path
     with_blob: bool
     n_bytes: int
 
     def remove(self) -> None:
-        """Take the file out of the cache, with its blob unless another snapshot uses it, and what is empty then."""
+        """Remove the file from the cache, its blob unless another snapshot uses it, and folders left empty."""
         blob, snapshot = self.path.resolve(), _snapshot_of(self.path)
         self.path.unlink(missing_ok=True)
         _marker(self.path).unlink(missing_ok=True)
@@ -42,10 +42,10 @@ class Download:
 
 @dataclass(frozen=True)
 class KeptDownloads:
-    """What was fetched of a repository and still is kept: at most `n_bytes` per process, the oldest goes first.
+    """Downloads of a repository that are kept: at most `n_bytes` per process, the oldest are removed first.
 
-    Files that were in the cache before are never entered here, and so never removed, unless they were
-    fetched by a scan with such a limit that was killed before it could remove them.
+    Files that were in the cache before are never entered here, and so never removed, except those that a scan with
+    such a limit fetched and could not remove because it was killed.
     """
 
     repository: str
@@ -57,14 +57,14 @@ class KeptDownloads:
 
     @classmethod
     def of(cls, repository: str, keep: Keep) -> KeptDownloads:
-        """From `"all"`, `"none"` or a number of bytes."""
+        """Make one from `"all"`, `"none"` or a number of bytes."""
         limits = {"all": float("inf"), "none": 0}
         if isinstance(keep, bool) or (not isinstance(keep, int) and keep not in limits):
             raise RunError(f"keep={keep!r}: give 'all', 'none' or the bytes of downloads to keep")
         return cls(repository, keep if isinstance(keep, int) else limits[keep])
 
     def add(self, checkpoint: list[Download]) -> None:
-        """Enter the files of a checkpoint that has been read, and remove what is beyond the limit."""
+        """Add the files of a checkpoint that has been read, and remove the oldest beyond the limit."""
         with _ONE_AT_A_TIME:
             kept = _KEPT.setdefault(self, [])
             kept.append(checkpoint)
@@ -74,14 +74,14 @@ class KeptDownloads:
 
 
 def mark(path: Path) -> None:
-    """Note, before a file is fetched for a while, that it is not the user's: a kill leaves the note beside the file."""
+    """Mark a file, before it is fetched, as one to be removed later; the mark stays if the process is killed."""
     marker = _marker(path)
     marker.parent.mkdir(parents=True, exist_ok=True)
     marker.write_text(str(path.relative_to(_snapshot_of(path))))
 
 
 def left_over(snapshot: Path) -> list[Download]:
-    """Marked files of a snapshot: those that a killed scan fetched, and a later one may remove."""
+    """Return the marked files of a snapshot: a killed scan fetched them, and a later one may remove them."""
     markers = snapshot.parent.parent / MARKERS
     paths = [snapshot / marker.read_text() for marker in markers.glob(f"{snapshot.name}--*")]
     return [Download(path, True, path.stat().st_size) for path in paths if path.is_file()]
@@ -109,7 +109,7 @@ def snapshot_folder(repository: str, commit: str) -> Path:
 
 
 def cached_revisions(repository: str) -> dict[str, str]:
-    """Commits by revision, as the cache knows them."""
+    """Return the commits in the cache by revision."""
     references = repository_folder(repository) / "refs"
     return {
         str(path.relative_to(references)): path.read_text().strip() for path in references.rglob("*") if path.is_file()
@@ -117,7 +117,7 @@ def cached_revisions(repository: str) -> dict[str, str]:
 
 
 def has_weights(snapshot: Path) -> bool:
-    """Whether a snapshot holds all the files of its weights."""
+    """Return whether a snapshot has all files of its weights."""
     try:
         entry = snapshot / entry_file(os.listdir(snapshot), snapshot)
         if entry.suffix != ".json":

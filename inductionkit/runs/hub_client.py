@@ -1,4 +1,4 @@
-"""What is asked of the Hugging Face hub, through its own client, into its own cache."""
+"""Requests to the Hugging Face hub, through its own client, into its own cache."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ TOKENIZER_FILES = ("tokenizer*", "vocab*", "merges.txt", "special_tokens_map.jso
 
 
 def revisions(repository: str, is_complete: Callable[[Path], bool]) -> dict[str, str]:
-    """Commits by branch and tag; without a connection, those whose snapshot in the cache is complete."""
+    """Return commits by branch and tag; without a connection, those whose snapshot in the cache is complete."""
     from huggingface_hub import HfApi
 
     try:
@@ -34,7 +34,7 @@ def revisions(repository: str, is_complete: Callable[[Path], bool]) -> dict[str,
 
 
 def file_sizes(repository: str, revision: str, folder: str | None = None) -> dict[str, int]:
-    """Bytes of each file of a revision, or of a folder of it."""
+    """Return the bytes of each file of a revision, or of a folder in it."""
     from huggingface_hub import HfApi
     from huggingface_hub.hf_api import RepoFile
 
@@ -46,9 +46,9 @@ def file_sizes(repository: str, revision: str, folder: str | None = None) -> dic
 def fetch_file(
     repository: str, name: str, revision: str, commit: str, downloads: list[Download], for_a_while: bool
 ) -> Path:
-    """A file's place in the cache; if it has to be fetched, it is entered in `downloads`.
+    """Return a file's path in the cache, and add it to `downloads` if it has to be fetched.
 
-    The revision is asked for by name, so that the cache knows the name when there is no connection.
+    The revision is requested by name, so that the cache knows the name when there is no connection.
     """
     from huggingface_hub import hf_hub_download
 
@@ -71,7 +71,7 @@ def fetch_file(
 
 
 def fetch_matching(repository: str, revision: str, patterns: Collection[str]) -> Path:
-    """The snapshot's folder in the cache, with the files that match fetched where there is a connection."""
+    """Fetch the files of a revision that match, if there is a connection, and return its folder in the cache."""
     from huggingface_hub import snapshot_download
 
     with _hub_errors(f"hf:{repository}@{revision}"):
@@ -82,7 +82,7 @@ def fetch_matching(repository: str, revision: str, patterns: Collection[str]) ->
 
 @contextlib.contextmanager
 def _hub_errors(what: str) -> Iterator[None]:
-    # The latter of whatever library the client is built on.
+    # HTTPError is that of the library the client is built on.
     from huggingface_hub.errors import HFValidationError, HTTPError  # type: ignore[attr-defined]
 
     try:
@@ -90,13 +90,13 @@ def _hub_errors(what: str) -> Iterator[None]:
     except (HTTPError, OSError, HFValidationError) as error:
         reason = f"{type(error).__name__}: {error}".partition("\n")[0]
         raise RunError(
-            f"{what} could not be had from the hub or its cache ({reason}); check the name and the connection, "
+            f"{what} could not be read from the hub or its cache ({reason}); check the name and the connection, "
             f"or open the folder of a copy"
         ) from error
 
 
 def _silent() -> Any:
-    """The client's progress bar, turned off: a scan shows one bar of its own."""
+    """Return the client's progress bar, turned off: a scan shows one bar of its own."""
     from huggingface_hub.utils.tqdm import tqdm
 
     class Silent(tqdm):

@@ -1,21 +1,27 @@
-"""Runs that lie in a folder of Hugging Face checkpoints, `checkpoint-500/` or `step1000/`, or in a single one."""
+"""Runs in a folder of Hugging Face checkpoints, `checkpoint-500/` or `step1000/`, or in a single one."""
 
 from __future__ import annotations
 
+import contextlib
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from ..errors import RunError
-from .architecture import HuggingFaceArchitecture, fingerprint, kind_of, weights_limit
-from .logs import find_log, read_log
+from .architecture import weights_limit
+from .hugging_face import HuggingFaceArchitecture, model_fingerprint, read_config
+from .logs import first_log, read_log
 from .names import NamedStep, read_names
-from .run import Checkpoint, Run, nothing
+from .run import Checkpoint, Run
 from .safe_read import entry_file, file_bytes, inside, read_json, read_text, read_weights, shard_names, trusted_root
+from .select import Wanted, choose_from
 
 
 def open_hugging_face_folder(
     path: str | Path,
+    checkpoints: Wanted = None,
     pattern: str | None = None,
     tokens_per_step: int | None = None,
     log: str | Path | None = None,
@@ -23,7 +29,8 @@ def open_hugging_face_folder(
 ) -> Run:
     """Open a folder whose subfolders are checkpoints by name, or a single checkpoint with its `config.json`.
 
-    All checkpoints are read as the model that the last one's `config.json` tells, else the folder's own.
+    The run's model is the one that most of the chosen checkpoints have in their `config.json`, and of several the one
+    of the earliest; damaged ones are ignored. Where no checkpoint has one, it is the folder's own.
     """
     path = Path(path)
     if not path.is_dir():
@@ -33,66 +40,92 @@ def open_hugging_face_folder(
     named = read_names(folders, pattern)
     if not named:
         named, folders = [_alone(path, root)], {path.name: path}
-    last = folders[named[-1].name]
-    home = _home(last, path)
-    config = read_json(home / "config.json", root)
-    architecture = HuggingFaceArchitecture(kind_of(config), partial(_configured, home, root))
-    found_log = find_log([last, path]) if log is None else Path(log)
-    tokenizer = next((folder for folder in (home, path) if (folder / "tokenizer.json").is_file()), None)
+    named = choose_from(named, checkpoints)
+    chosen = [folders[entry.name] for entry in named]
+    home = _home(chosen, path, root)
+    config = read_config(home, root)
+    architecture = HuggingFaceArchitecture(config, partial(_configured, home, root))
+    latest_first = [chosen[-1], path, *chosen[-2::-1]]
     return Run(
         name=path.resolve().name,
         checkpoints=[
             Checkpoint(
                 entry.step,
-                _tokens_seen(entry, folders[entry.name], root, tokens_per_step),
-                partial(_read, folders[entry.name], root, architecture, max_bytes),
+                _tokens_seen(entry, folder, root, tokens_per_step),
+                partial(_read, folder, root, architecture, max_bytes),
                 architecture,
-                str(folders[entry.name]),
-                partial(_n_bytes, folders[entry.name], root),
+                str(folder),
+                partial(_n_bytes, folder, root),
             )
-            for entry in named
+            for entry, folder in zip(named, chosen)
         ],
         architecture=architecture,
-        fingerprints={"source": str(path.resolve()), "config": fingerprint(config)},
-        log=list if found_log is None else partial(read_log, found_log, found_log.parent, tokens_per_step),
-        tokenizer_json=nothing if tokenizer is None else partial(read_text, tokenizer / "tokenizer.json", root),
+        fingerprints={"source": str(path.resolve()), "config": model_fingerprint(config)},
+        log=partial(first_log, latest_first, tokens_per_step)
+        if log is None
+        else partial(read_log, Path(log), Path(log).parent, tokens_per_step),
+        tokenizer_json=partial(_tokenizer_json, [home, path, *chosen], root),
     )
 
 
 def _read(folder: Path, root: Path, architecture: HuggingFaceArchitecture, max_bytes: int | None) -> dict[str, Any]:
     if not folder.is_dir():
         raise RunError(f"the checkpoint {folder} is gone; copy it again, or leave it out")
+    architecture.refuse_other(folder, root, folder)
     return read_weights(folder, root, weights_limit(architecture, max_bytes))
 
 
 def _n_bytes(folder: Path, root: Path) -> int:
-    entry = folder / entry_file([path.name for path in folder.iterdir()], folder)
-    names = set(shard_names(entry, root).values()) if entry.suffix == ".json" else {entry.name}
+    """Bytes of the files with the weights; 0 where they are damaged, which is reported when they are read."""
+    try:
+        entry = folder / entry_file([path.name for path in folder.iterdir()], folder)
+        names = set(shard_names(entry, root).values()) if entry.suffix == ".json" else {entry.name}
+    except (RunError, OSError):
+        return 0
     return file_bytes(folder / name for name in names)
 
 
 def _configured(home: Path, root: Path) -> Path:
-    """The folder with the model's configuration, if that still is there."""
+    """Return the folder with the model's configuration, if that still is there."""
     inside(home / "config.json", root)
     return home
 
 
-def _home(last: Path, path: Path) -> Path:
-    """The folder with the model's configuration."""
-    for folder in (last, path):
-        if (folder / "config.json").is_file():
-            return folder
-    raise RunError(f"neither {last} nor {path} has a config.json that tells the model; copy one there")
+def _home(chosen: Sequence[Path], path: Path, root: Path) -> Path:
+    """Return the folder with the run's configuration, and with a tokenizer if one of equal right has one."""
+    models: dict[Path, str] = {}
+    refusals: list[RunError] = []
+    for folder in chosen:
+        try:
+            models[folder] = model_fingerprint(read_config(folder, root))
+        except RunError as error:
+            refusals.append(error)
+    if models:
+        [(model, _)] = Counter(models.values()).most_common(1)
+        homes = [folder for folder in models if models[folder] == model]
+        return next((folder for folder in homes if _intact_json(folder / "tokenizer.json", root)), homes[0])
+    if (path / "config.json").is_file():
+        return path
+    raise RunError(
+        f"no checkpoint of {path} that was chosen has a config.json that can be read, and {path} has none of its own; "
+        f"copy one there. Seen: {refusals[0]}"
+    )
+
+
+def _tokenizer_json(folders: Iterable[Path], root: Path) -> str | None:
+    """Return the first tokenizer in `folders` that can be read, in Hugging Face's JSON."""
+    files = (folder / "tokenizer.json" for folder in folders)
+    return next((read_text(file, root) for file in files if _intact_json(file, root)), None)
 
 
 def _alone(path: Path, root: Path) -> NamedStep:
-    """A folder that is itself the only checkpoint: its step is told by its Trainer state, else its name, else 0."""
+    """Return the step of a folder that is itself the only checkpoint: by its Trainer state, else its name, else 0."""
     if not (path / "config.json").is_file():
         raise RunError(
             f"there is no run at {path}: it has no manifest.json of this project, no config.json and no folders named "
             f"like checkpoint-500 or step1000 (pattern=); seen {sorted(child.name for child in path.iterdir())[:10]}"
         )
-    step = _trainer_state(path, root).get("global_step")
+    step = _intact_json(path / "trainer_state.json", root).get("global_step")
     if isinstance(step, int):
         return NamedStep(step, None, path.name)
     named = read_names([path.name])
@@ -104,10 +137,12 @@ def _tokens_seen(entry: NamedStep, folder: Path, root: Path, tokens_per_step: in
         return entry.step * tokens_per_step
     if entry.tokens_seen is not None:
         return entry.tokens_seen
-    seen = _trainer_state(folder, root).get("num_input_tokens_seen")
+    seen = _intact_json(folder / "trainer_state.json", root).get("num_input_tokens_seen")
     return seen if isinstance(seen, int) and (seen or not entry.step) else None  # the Trainer counts only if asked to
 
 
-def _trainer_state(folder: Path, root: Path) -> dict[str, Any]:
-    state = folder / "trainer_state.json"
-    return read_json(state, root) if state.is_file() else {}
+def _intact_json(file: Path, root: Path) -> dict[str, Any]:
+    """Return what a JSON file holds; nothing where it is missing or damaged."""
+    with contextlib.suppress(RunError):
+        return read_json(file, root)
+    return {}

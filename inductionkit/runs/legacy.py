@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import RunError
-from .architecture import weights_limit
+from .architecture import fingerprint, weights_limit
 from .hub_cache import Keep, KeptDownloads, left_over, repository_folder, snapshot_folder
 from .hub_client import TOKENIZER_FILES, fetch_file, fetch_matching, file_sizes, revisions
 from .names import NamedStep, read_names
 from .run import Checkpoint, Run
 from .safe_read import read_json, read_text, read_weight_file, refuse_oversize, trusted_root
+from .select import Wanted, choose_from
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -26,23 +27,27 @@ STEPS_BELOW = 10**9  # a run whose last label is smaller counts steps, not token
 
 @dataclass(frozen=True)
 class LegacyArchitecture:
-    """A model of one of the repositories, by its `config.json`, with the tokenizer that names."""
+    """A model of one of the repositories, by its `config.json`, with the tokenizer named there."""
 
     repository: str
 
     @cached_property
     def shape(self) -> Mapping[str, Any]:
-        from ..lens.swapping import shape_of_model
+        from ..lens.from_config import shape_of_model
 
         return shape_of_model(self.build())
 
+    @cached_property
+    def description(self) -> str:
+        return fingerprint({"TransformerLens repository": _config(self.repository)})
+
     def build(self) -> Any:
-        from ..lens.swapping import standing_legacy_bridge
+        from ..lens.legacy import standing_legacy_bridge
 
         return standing_legacy_bridge(self.repository, _tokenizer_folder(self.repository))
 
     def load(self, model: Any, weights: Mapping[str, Any]) -> None:
-        from ..lens.swapping import swap_legacy_weights
+        from ..lens.legacy import swap_legacy_weights
 
         swap_legacy_weights(model, weights)
 
@@ -52,6 +57,7 @@ class LegacyArchitecture:
 
 def open_legacy(
     name: str,
+    checkpoints: Wanted = None,
     pattern: str | None = None,
     tokens_per_step: int | None = None,
     keep: Keep = "all",
@@ -59,9 +65,9 @@ def open_legacy(
 ) -> Run:
     """Open a repository by TransformerLens' name for it (`attn-only-2l`) or its own (`NeelNanda/…`).
 
-    Its files are labelled with tokens seen, which serve as steps unless `tokens_per_step` is given.
+    Its files are labelled with tokens seen, which are used as steps unless `tokens_per_step` is given.
     """
-    from ..lens.swapping import legacy_repository
+    from ..lens.legacy import legacy_repository
 
     repository = legacy_repository(name)
     kept = KeptDownloads.of(repository, keep)
@@ -88,7 +94,7 @@ def open_legacy(
                 f"tl:{repository}/{entry.name}",
                 partial(int, sizes[entry.name]),
             )
-            for entry in named
+            for entry in choose_from(named, checkpoints)
         ],
         architecture=architecture,
         fingerprints={"source": repository, "commit": commit},
@@ -98,7 +104,7 @@ def open_legacy(
 
 
 def _files(repository: str, commit: str) -> dict[str, int]:
-    """Bytes of each checkpoint file; without a connection, of those in the cache."""
+    """Return the bytes of each checkpoint file; without a connection, of those in the cache."""
     try:
         return file_sizes(repository, commit, FOLDER)
     except RunError:
@@ -144,7 +150,11 @@ def _tokenizer_json(repository: str) -> str | None:
 
 
 def _tokenizer_folder(repository: str) -> Path | None:
-    """Where the cache has the tokenizer, which lies in a repository of its own."""
-    config = fetch_matching(repository, REVISION, ["config.json"]) / "config.json"
-    name = read_json(config, repository_folder(repository)).get("tokenizer_name")
+    """Return where the cache has the tokenizer, which is in a repository of its own."""
+    name = _config(repository).get("tokenizer_name")
     return None if name is None else fetch_matching(str(name), REVISION, TOKENIZER_FILES)
+
+
+def _config(repository: str) -> dict[str, Any]:
+    file = fetch_matching(repository, REVISION, ["config.json"]) / "config.json"
+    return read_json(file, repository_folder(repository))

@@ -1,7 +1,8 @@
-"""Losses that a training logged, in whatever of three forms it left them."""
+"""Losses that a training logged, in any of three formats."""
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 from collections.abc import Iterable, Mapping
@@ -20,10 +21,10 @@ _ALSO_CALLED = {
 
 
 def read_log(path: Path, root: Path, tokens_per_step: int | None = None) -> list[dict[str, Any]]:
-    """The records of a log as `step`, `loss`, `tokens_seen` (None: unknown) and whatever else they hold.
+    """Return the records of a log as `step`, `loss`, `tokens_seen` (None: unknown) and their other entries.
 
-    Reads the Trainer's `trainer_state.json`, CSV with a header, and JSON lines (of which a last one cut
-    short is left out). Records without a step are left out. Raises RunError if the file cannot be read.
+    Reads the Trainer's `trainer_state.json`, CSV with a header, and JSON lines up to one that was cut short. Records
+    without a step are left out. Raises RunError if the file cannot be read.
     """
     if path.suffix == ".json":
         records = read_json(path, root).get("log_history", [])
@@ -36,15 +37,20 @@ def read_log(path: Path, root: Path, tokens_per_step: int | None = None) -> list
         records = list(_json_lines(read_text(path, root)))
     else:
         raise RunError(f"the log {path} is none of trainer_state.json, *.csv, *.jsonl; convert it to one of them")
-    if not all(isinstance(record, Mapping) for record in records):
+    if not isinstance(records, list) or not all(isinstance(record, Mapping) for record in records):
         raise RunError(f"the log {path} is not a list of records with a step and a loss each")
     named = (_rename(record) for record in records if "train_runtime" not in record)  # not the Trainer's summary
     return [_with_tokens(record, tokens_per_step) for record in named if isinstance(record.get("step"), int | float)]
 
 
-def find_log(folders: Iterable[Path]) -> Path | None:
-    """The first log that lies in one of the folders."""
-    return next((folder / name for folder in folders for name in LOG_NAMES if (folder / name).is_file()), None)
+def first_log(folders: Iterable[Path], tokens_per_step: int | None = None) -> list[dict[str, Any]]:
+    """Return the records of the first log in `folders` that can be read and has some, or none."""
+    for folder in folders:
+        for name in LOG_NAMES:
+            with contextlib.suppress(RunError):
+                if records := read_log(folder / name, folder, tokens_per_step):
+                    return records
+    return []
 
 
 def _json_lines(text: str) -> Iterable[Any]:

@@ -19,7 +19,7 @@ _UNITS = {"K": 10**3, "M": 10**6, "B": 10**9, "T": 10**12}
 
 @dataclass(frozen=True, order=True)
 class NamedStep:
-    """A step, the tokens seen by then (None: the name does not tell) and the name that told."""
+    """A step and the tokens seen by then (None: unknown), read from a name."""
 
     step: int
     tokens_seen: int | None
@@ -27,11 +27,11 @@ class NamedStep:
 
 
 def read_names(names: Iterable[str], pattern: str | None = None) -> list[NamedStep]:
-    """The names that are checkpoints, in order of steps; other names are left out.
+    """Return the names of checkpoints, in order of steps; other names are left out.
 
     `pattern` is a regular expression that matches whole names, with a group `step`, a group `tokens`
-    (digits, then perhaps K, M, B or T), or both. Tokens serve as the step where that is all there is.
-    Raises RunError if two names tell the same step, or the pattern is none.
+    (digits, then perhaps K, M, B or T), or both. Without a step, tokens are used as the step.
+    Raises RunError if two names have the same step, or the pattern is not a regular expression.
 
     >>> read_names(["main", "step1000-tokens4B"])
     [NamedStep(step=1000, tokens_seen=4000000000, name='step1000-tokens4B')]
@@ -42,7 +42,7 @@ def read_names(names: Iterable[str], pattern: str | None = None) -> list[NamedSt
     for one, other in itertools.pairwise(named):
         if one.step == other.step:
             raise RunError(
-                f"{one.name} and {other.name} both are step {one.step}; give a pattern= that matches one of them"
+                f"{one.name} and {other.name} both are step {one.step}; pass a pattern= that matches one of them"
             )
     return named
 
@@ -65,7 +65,7 @@ def _named_step(name: str, groups: dict[str, str | None]) -> NamedStep:
     except (ValueError, TypeError):
         at = tokens_seen = None
     if at is None:  # or the pattern matches without either of its groups
-        raise RunError(f"{name}: step {step!r} and tokens {tokens!r} are not numbers; mend the pattern")
+        raise RunError(f"{name}: step {step!r} and tokens {tokens!r} are not numbers; correct the pattern")
     return NamedStep(at, tokens_seen, name)
 
 

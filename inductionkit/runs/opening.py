@@ -1,8 +1,7 @@
-"""`open_run`: the right reader for a source."""
+"""`open_run`: choose the reader for a source."""
 
 from __future__ import annotations
 
-import dataclasses
 import inspect
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -17,7 +16,7 @@ from .hugging_face_folder import open_hugging_face_folder
 from .legacy import open_legacy
 from .listed import Loader, open_list
 from .run import Run
-from .select import Wanted, choose
+from .select import Wanted
 
 
 def open_run(
@@ -37,27 +36,29 @@ def open_run(
 
     - `"bundled"`, `"bundled:one-layer"`, or a folder that `inductionkit train` wrote;
     - a folder of Hugging Face checkpoints (`checkpoint-500/`, `step1000/`), or a single one;
-    - `"hf:ORG/NAME"`: the revisions of a repository on the hub, as `hf:EleutherAI/pythia-70m`;
-    - `"tl:NAME"`: TransformerLens' own repositories, as `tl:attn-only-2l`;
-    - a list of (step, loader), each loader a function that gives a state dict, with `model=`.
+    - `"hf:ORG/NAME"`: the revisions of a repository on the hub, for example `hf:EleutherAI/pythia-70m`;
+    - `"tl:NAME"`: TransformerLens' own repositories, for example `tl:attn-only-2l`;
+    - a list of (step, loader), each loader a function that returns a state dict, with `model=`.
 
-    `checkpoints` chooses among them: a number, `"log:20"`, a slice, a range or a list of steps, see `choose`.
-    `pattern` is a regular expression for the names of checkpoints, with a group `step` or `tokens`, where
-    they are named otherwise. `tokens_per_step` (batch size times context) gives the tokens seen where
-    names and manifests do not tell, 2,097,152 for Pythia; unknown, they are None. `log` is a file of
-    losses: CSV, JSON lines or `trainer_state.json`; the last is found by itself. `keep` says how much of
-    what is downloaded stays in the hub client's cache after it was read: `"all"` (default), `"none"`, or
-    bytes per worker; what was there before stays. `max_bytes` is the largest checkpoint that is read, by default
-    twice the model in float32.
+    `checkpoints` chooses among them: a number, `"log:20"`, a slice, a range or a list of steps, see `choose`. The
+    others are not looked into. `pattern` is a regular expression for other names of checkpoints, with a group `step`
+    or `tokens`. `tokens_per_step` (batch size times context, 2,097,152 for Pythia) gives the tokens seen if names and
+    manifests do not; otherwise they are None. `log` is a file of losses: CSV, JSON lines or `trainer_state.json`; by
+    default, the log of the latest checkpoint that has one. `keep` is how much of the downloads stays in the hub
+    client's cache after it was read: `"all"` (default), `"none"`, or bytes per worker; what was there before stays.
+    `max_bytes` is the size of the largest checkpoint that is read, by default twice the model in float32.
 
-    Checkpoints are read only when they are loaded. No code of a source is run, and nothing is read from
-    outside it. Raises RunError where there is no run, or an option does not go with the source.
+    A Hugging Face run has one model: that in the `config.json` of most of the chosen checkpoints in a folder, or of the
+    first chosen revision on the hub. Checkpoints are read only when they are loaded; one that is damaged or of another
+    model fails then. No code from a source is run, and nothing is read from outside it. Raises RunError if there is no
+    run, if no chosen checkpoint says what the model is, or if an option does not go with the source.
 
     >>> open_run("bundled", checkpoints="log:3").steps
     [0, 228, 3906]
     """
     opener, place = _opener(source)
     options = {
+        "checkpoints": checkpoints,
         "pattern": pattern,
         "tokens_per_step": tokens_per_step,
         "log": log,
@@ -71,9 +72,7 @@ def open_run(
         raise RunError(
             f"{refused[0]}= does not go with {source!r}; of the options it takes {sorted(taken & options.keys())}"
         )
-    run = opener(place, **given)
-    chosen = set(choose(run.steps, checkpoints))
-    return dataclasses.replace(run, checkpoints=[entry for entry in run.checkpoints if entry.step in chosen])
+    return opener(place, **given)
 
 
 def _opener(source: Any) -> tuple[Callable[..., Run], Any]:

@@ -1,4 +1,4 @@
-"""A training run as its readers leave it: checkpoints in order of steps, and one model to load them into."""
+"""A training run: checkpoints in order of steps, and one model to load them into."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ if TYPE_CHECKING:
 
 
 def nothing() -> None:
-    """What a run gives that has no held-out text, or no tokenizer."""
+    """Returns None; used when a run has no held-out text or no tokenizer, or the size of a checkpoint is unknown."""
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """One checkpoint: `step` (optimiser steps), `tokens_seen` (None: unknown) and where its weights come from.
+    """One checkpoint: its `step` (optimiser steps), `tokens_seen` (None: unknown), and how to get its weights.
 
-    `name` is what its source calls it, `architecture` what models it fits. `read()` brings the weights into memory,
-    by name, from disk or hub, and touches no model: it may run in a thread, ahead of time. `load_into` puts them into
-    a standing model. `n_bytes()` is what there is to read or download, None where it is not known before.
+    `name` is its name at the source, and `architecture` describes the models it fits. `read()` reads the weights from
+    disk or hub and returns them by name; it changes no model, and may run in a thread ahead of time. `load_into` copies
+    them into a standing model. `n_bytes()` is the size of what has to be read or downloaded, or None if unknown.
     """
 
     step: int
@@ -37,10 +37,10 @@ class Checkpoint:
     n_bytes: Callable[[], int | None] = field(default=nothing, repr=False)
 
     def load_into(self, model: Any, weights: Mapping[str, Any] | None = None) -> None:
-        """Swap this checkpoint's weights into a model from `Run.standing_model`, in place.
+        """Replace the weights of a model from `Run.standing_model` with this checkpoint's.
 
-        `weights` are what `read()` gave, where it was called ahead. Raises RunError if they cannot be read,
-        ModelError if they do not fit; the model is unchanged then.
+        `weights` is what `read()` returned, if it was called ahead. Raises RunError if the weights cannot be read, and
+        ModelError if they do not fit; the model is then unchanged.
         """
         weights = self.read() if weights is None else weights
         try:
@@ -51,14 +51,14 @@ class Checkpoint:
 
 @dataclass(frozen=True, repr=False)
 class Run:
-    """A training run by `name`: its `checkpoints` in order of steps, its model, its held-out text and logs.
+    """A training run with a `name`: its `checkpoints` in order of steps, its model, its held-out text and log.
 
-    `architecture` is what models its checkpoints fit. `log()` gives the records of training, as `step`, `loss` and
-    `tokens_seen` (None: unknown). `held_out()` gives tokens (example, token) that training never saw,
-    `tokenizer_json()` the tokenizer in Hugging Face's JSON; None where the source has none. `fingerprints` tell
-    whether two runs are of one model and data. `kept_bytes` is how much of what is downloaded stays on disk, None
-    where nothing is downloaded. Its models stand on `device`, which `to` sets; None is the CPU, or where the model lies
-    that the run was opened with. A run can be sent to a worker process.
+    `architecture` describes the models that its checkpoints fit. `log()` returns the records of training with `step`,
+    `loss` and `tokens_seen` (None: unknown). `held_out()` returns tokens (example, token) that were not trained on, and
+    `tokenizer_json()` the tokenizer in Hugging Face's JSON; each returns None if the source has none. Two runs with the
+    same `fingerprints` have the same model and data. `kept_bytes` is how many bytes of downloads stay on disk, or None
+    if nothing is downloaded. `device` is where the run's models are, set by `to`; None is the CPU, or the device of the
+    model passed to `open_run`. A run can be sent to a worker process.
     """
 
     name: str
@@ -73,7 +73,7 @@ class Run:
 
     @property
     def steps(self) -> list[int]:
-        """The optimiser steps of its checkpoints, ascending."""
+        """The optimiser steps of the checkpoints, ascending."""
         return [checkpoint.step for checkpoint in self.checkpoints]
 
     @property
@@ -82,14 +82,14 @@ class Run:
         return self.architecture.shape
 
     def checkpoint(self, step: int) -> Checkpoint:
-        """The checkpoint of a step. Raises RunError naming the steps there are."""
+        """Return the checkpoint of a step. Raises RunError, with the steps that exist, if there is none."""
         for checkpoint in self.checkpoints:
             if checkpoint.step == step:
                 return checkpoint
         raise RunError(f"the run {self.name} has no checkpoint of step {step}; it has {self.steps}")
 
     def to(self, device: str | torch.device) -> Run:
-        """The same run with its models on `device`, as "cuda" or "mps": whatever scans it, computes there.
+        """Return the same run with its models on `device`, for example "cuda" or "mps". Scans of it compute there.
 
         Raises InductionKitError if torch cannot use the device.
         """
@@ -99,14 +99,17 @@ class Run:
         return dataclasses.replace(self, device=str(device))
 
     def standing_model(self) -> Any:
-        """A TransformerLens model for `Checkpoint.load_into`, one checkpoint after another; its weights are any."""
+        """Build a TransformerLens model for `Checkpoint.load_into`, with arbitrary weights."""
         from ..system.devices import moved  # with torch, which opening a run does without
 
         model = self.architecture.build()
         return model if self.device is None else moved(model, self.device)
 
     def load_model(self, step: int | None = None) -> Any:
-        """A TransformerLens model with the weights of a step (default: the last). Raises RunError or ModelError."""
+        """Build a TransformerLens model with the weights of a step (default: the last).
+
+        Raises RunError if there is no such step or its weights cannot be read, ModelError if they do not fit.
+        """
         checkpoint = self.checkpoints[-1] if step is None else self.checkpoint(step)
         model = self.standing_model()
         checkpoint.load_into(model)

@@ -1,7 +1,7 @@
 """Files from strangers: weights, indices and configurations, read without trusting what they claim.
 
-Nothing is executed (pickles hold tensors or are refused), nothing is read from outside the folder that
-was opened (links and `../` are refused), nothing is read, or allocated, beyond the size of the model.
+No code is executed: pickles with anything but tensors are refused. No file outside the folder that was opened is read:
+links and `../` that lead out are refused. No more than the size of the model is read or allocated.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ SAFE_UNPICKLING_SINCE = (2, 6)  # before, weights_only=True could be made to run
 
 
 def trusted_root(folder: Path) -> Path:
-    """The folder that files must stay inside: the folder itself, or the hub's cache of the repository it lies in.
+    """Return the folder that files must be in: `folder` itself, or the hub's cache of its repository.
 
-    In that cache a snapshot's files are links to blobs two folders up, and those are meant to be followed.
+    In that cache, a snapshot's files are links to blobs two folders up, and these links are followed.
     """
     folder = folder.resolve()
     repository = folder.parent.parent
@@ -40,7 +40,7 @@ def trusted_root(folder: Path) -> Path:
 
 
 def inside(path: Path, root: Path) -> Path:
-    """The file that `path` leads to. Raises RunError if it is outside `root` or not there."""
+    """Return the file that `path` leads to. Raises RunError if it is outside `root` or missing."""
     target = path.resolve()
     if not target.is_relative_to(root.resolve()):
         raise RunError(f"{path} leads out of {root}, to {target}; put the file itself there if you trust it")
@@ -50,7 +50,7 @@ def inside(path: Path, root: Path) -> Path:
 
 
 def read_text(path: Path, root: Path) -> str:
-    """A text file of at most a quarter of a gigabyte."""
+    """Return the text of a file of at most 256 MiB. Raises RunError if it cannot be read."""
     file = inside(path, root)
     if file.stat().st_size > MAX_JSON_BYTES:
         raise RunError(f"{path} is {file.stat().st_size:,} bytes; at most {MAX_JSON_BYTES:,} are read of such a file")
@@ -61,7 +61,7 @@ def read_text(path: Path, root: Path) -> str:
 
 
 def read_json(path: Path, root: Path) -> dict[str, Any]:
-    """A JSON file that holds an object."""
+    """Return the object in a JSON file. Raises RunError if it holds none."""
     try:
         content = json.loads(read_text(path, root))
     except (ValueError, RecursionError) as error:
@@ -72,12 +72,12 @@ def read_json(path: Path, root: Path) -> dict[str, Any]:
 
 
 def file_bytes(paths: Iterable[Path]) -> int:
-    """Bytes of files together; one that is gone counts nothing here, and is told when it is read."""
+    """Return the bytes of files together; a missing one counts as 0 here, and is reported when it is read."""
     return sum(path.stat().st_size for path in paths if path.is_file())
 
 
 def entry_file(names: Collection[str], where: object) -> str:
-    """The file that a checkpoint's weights are read from, first choice first. Raises RunError if there is none."""
+    """Return the file that a checkpoint's weights are read from. Raises RunError if there is none."""
     for name in WEIGHT_FILES:
         if name in names:
             return name
@@ -85,7 +85,7 @@ def entry_file(names: Collection[str], where: object) -> str:
 
 
 def shard_names(index: Path, root: Path) -> dict[str, str]:
-    """Which shard each tensor is in, by an index file. Raises RunError unless the shards lie beside it."""
+    """Return the shard of each tensor from an index file. Raises RunError unless the shards are beside it."""
     weight_map = read_json(index, root).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
         raise RunError(f'{index} has no "weight_map" of tensors to files; copy it again')
@@ -97,7 +97,7 @@ def shard_names(index: Path, root: Path) -> dict[str, str]:
 
 
 def read_weights(folder: Path, root: Path, max_bytes: int) -> dict[str, Tensor]:
-    """The tensors of a checkpoint in Hugging Face layout, in memory. Raises RunError as the module says."""
+    """Return the tensors of a checkpoint in Hugging Face layout. Raises RunError if they are not safe to read."""
     entry = folder / entry_file([path.name for path in folder.iterdir()], folder)
     if entry.suffix != ".json":
         return read_weight_file(entry, root, max_bytes)
@@ -113,7 +113,7 @@ def read_weights(folder: Path, root: Path, max_bytes: int) -> dict[str, Tensor]:
 
 
 def read_weight_file(path: Path, root: Path, max_bytes: int) -> dict[str, Tensor]:
-    """The tensors of one `.safetensors`, `.bin` or `.pth` file."""
+    """Return the tensors of one `.safetensors`, `.bin` or `.pth` file."""
     file = inside(path, root)
     refuse_oversize(path, file.stat().st_size, max_bytes)
     weights = _read_safetensors(file, path) if path.suffix == ".safetensors" else _read_pickle(file, path)
@@ -159,7 +159,7 @@ def _read_pickle(file: Path, path: Path) -> dict[str, Tensor]:
 
 
 def _refuse_packed(file: Path, path: Path) -> None:
-    """Refuse what torch never writes: compressed entries, which may unpack to any size. And the form before 1.6."""
+    """Refuse compressed entries, which torch never writes and may unpack to any size, and the format before 1.6."""
     try:
         with zipfile.ZipFile(file) as archive:
             packed = [entry.filename for entry in archive.infolist() if entry.compress_type != zipfile.ZIP_STORED]

@@ -1,22 +1,32 @@
-"""Which checkpoints of a run: all, a list, a range, so many, or so many spaced evenly in the logarithm of the step."""
+"""Which checkpoints of a run: all, a list, a range, a number, or a number spaced evenly in the log of the step."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from typing import TypeVar
 
 from ..errors import RunError
+from .names import NamedStep
+from .run import Checkpoint
 
 Wanted = int | str | slice | range | Iterable[int] | None
+Entry = TypeVar("Entry", NamedStep, Checkpoint)
+
+
+def choose_from(entries: Sequence[Entry], wanted: Wanted) -> list[Entry]:
+    """Return the entries, ascending in their steps, whose steps `choose` gives."""
+    chosen = set(choose([entry.step for entry in entries], wanted))
+    return [entry for entry in entries if entry.step in chosen]
 
 
 def choose(steps: Sequence[int], wanted: Wanted = None) -> list[int]:
-    """The steps among `steps` (ascending) that are `wanted`, ascending.
+    """Return the steps among `steps` (ascending) that are `wanted`, ascending.
 
     None gives all. A number `n` gives at most n, spread evenly over the list; `"log:n"` at most n, spread
     evenly over the logarithm of the step; both keep the first and the last. A slice gives the steps
     from its start to its stop, both included as in xarray's labels, or every k-th of them. A range
-    gives those of its steps that there are; any other iterable lists steps, which must all be there.
+    gives those of its steps that exist; any other iterable lists steps, which must all exist.
 
     Raises RunError if a listed step is missing, nothing is left, or `wanted` is none of these.
 
@@ -54,12 +64,12 @@ def choose(steps: Sequence[int], wanted: Wanted = None) -> list[int]:
 def _number_in(wanted: str) -> int:
     kind, _, number = wanted.partition(":")
     if kind != "log" or not number.isdecimal():
-        raise RunError(f"checkpoints={wanted!r}: in words there is only 'log:n', as 'log:20'")
+        raise RunError(f"checkpoints={wanted!r}: the only text it takes is 'log:n', for example 'log:20'")
     return int(number)
 
 
 def _spread(steps: Sequence[int], places: Sequence[float], n: int) -> list[int]:
-    """At most `n` steps, each the nearest that is left to one of `n` points spread evenly over `places`."""
+    """Return at most `n` steps, the nearest to `n` points spread evenly over `places`."""
     if n < 1:
         raise RunError(f"{n} checkpoints were asked for; ask for at least 1")
     if n == 1:

@@ -6,20 +6,24 @@ ask for it, and which of their tokens a model can get right only if it has it.
 
 from __future__ import annotations
 
-import json
+import hashlib
 from collections.abc import Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 import xarray as xr
+from jaxtyping import Int
 
 from ..errors import ModelError
 from ..lens import Lens, transformer_lens_version
 from ..runs import Run
 from ..scores.prompts import PromptSettings, repeated_random_tokens
-from ..system.progress import progress_bar
+from .engine import OnError, scan_source
+from .measurement import Advance, Measurement, silently
 
 Rows = Sequence[Sequence[int] | np.ndarray | torch.Tensor] | np.ndarray | torch.Tensor
 MAX_BATCH_TOKENS = 2048  # the logits over a large vocabulary, not the activations, fill the memory
@@ -77,7 +81,12 @@ class Behaviour:
         return sum(sum(row) for row in self.counted)
 
 
-def repeated_tokens_behaviour(d_vocab: int, bos: int | None, prompts: PromptSettings = PromptSettings()) -> Behaviour:
+def repeated_tokens_behaviour(
+    d_vocab: int,
+    bos: int | None,
+    prompts: PromptSettings = PromptSettings(),
+    held_out: Int[np.ndarray, "sequence position"] | None = None,
+) -> Behaviour:
     """Random tokens repeated: the loss on what only the earlier repeats predict.
 
     Counts the tokens of the second and later repeats but for the very first of them: the token before
@@ -86,13 +95,14 @@ def repeated_tokens_behaviour(d_vocab: int, bos: int | None, prompts: PromptSett
     `log(n_distinct)` (3.2 nats for 25); less than that takes their order, that is induction. A low loss
     does not show which heads do it, nor that they work on text.
 
-    Raises ModelError if the vocabulary is too small for the settings.
+    Tokens are drawn as `PromptSettings` says, from those of `held_out` (sequence, position) where it has enough. Raises
+    ModelError if the vocabulary is too small for the settings.
 
     >>> behaviour = repeated_tokens_behaviour(1000, bos=0, prompts=PromptSettings(1, n_distinct=3, n_repeats=2))
     >>> behaviour.counted
     ((False, False, False, False, False, True, True),)
     """
-    tokens = repeated_random_tokens(d_vocab, bos, prompts)
+    tokens = repeated_random_tokens(d_vocab, bos, prompts, held_out)
     first = int(bos is not None) + prompts.n_distinct + 1
     counted = torch.arange(tokens.shape[1]).expand(tokens.shape) >= first
     return Behaviour("repeated random tokens", tokens, counted)
@@ -105,16 +115,11 @@ def token_losses(model: Any, behaviour: Behaviour) -> xr.DataArray:
     ModelError if the model cannot be run or the tokens do not fit its vocabulary or context.
     """
     lens = model if isinstance(model, Lens) else Lens(model)
-    lengths = [len(row) for row in behaviour.tokens]
-    longest = max(lengths)
-    # What stands to the right of a token cannot change its loss, so any token will do as padding.
-    padded = torch.tensor([[*row, *[row[-1]] * (longest - len(row))] for row in behaviour.tokens])
-    try:
-        parts = [lens.token_losses(part).cpu() for part in padded.split(max(1, MAX_BATCH_TOKENS // longest))]
-    except ModelError as error:
-        raise ModelError(f"behaviour {behaviour.name!r}: {error}") from None
+    padded = _padded(behaviour, lens)
+    longest = padded.shape[1]
+    parts = [lens.token_losses(part).cpu() for part in padded.split(max(1, MAX_BATCH_TOKENS // longest))]
     position = np.arange(1, longest)
-    within = position < np.array(lengths)[:, None]
+    within = position < np.array([len(row) for row in behaviour.tokens])[:, None]
     return xr.DataArray(
         np.where(within, torch.cat(parts).numpy(), np.nan),
         {"position": position},
@@ -124,69 +129,78 @@ def token_losses(model: Any, behaviour: Behaviour) -> xr.DataArray:
     )
 
 
-def behaviour_losses(model: Any, behaviours: Sequence[Behaviour]) -> xr.DataArray:
-    """Mean loss on the counted tokens of each behaviour: (behaviour), in nats per token.
+@dataclass(frozen=True)
+class BehaviourLosses(Measurement):
+    """The mean loss on the counted tokens of each behaviour."""
 
-    `model` is a model or a `Lens`. The mean is over all counted tokens alike, whichever sequence they
-    stand in; the coordinate `n_counted` is their number. A low loss does not show how the model does
-    it. Raises ModelError if the model cannot be run, its weights are not finite, a behaviour does not
-    fit it, or behaviours share a name.
+    behaviours: tuple[Behaviour, ...]
+
+    def settings(self) -> dict[str, Any]:
+        asked = repr([(each.name, each.tokens, each.counted) for each in self.behaviours])
+        return {
+            "behaviours_fingerprint": hashlib.sha256(asked.encode()).hexdigest()[:32],
+            "transformer_lens": transformer_lens_version(),
+        }
+
+    def measure(self, lens: Lens, advance: Advance = silently) -> xr.Dataset:
+        lens.check_finite()
+        losses = [_mean_counted(token_losses(lens, behaviour), behaviour) for behaviour in self.behaviours]
+        coords = {
+            "behaviour": [behaviour.name for behaviour in self.behaviours],
+            "n_counted": ("behaviour", [behaviour.n_counted for behaviour in self.behaviours]),
+        }
+        return xr.Dataset({"behaviour_loss": ("behaviour", np.array(losses), LOSS)}, coords)
+
+
+def scan_behaviours(
+    source: Any,
+    behaviours: Sequence[Behaviour],
+    store: str | Path | None = None,
+    executor: Executor | None = None,
+    on_error: OnError = "stop",
+    progress: bool = True,
+) -> xr.Dataset:
+    """`behaviour_loss` (behaviour), or (step, behaviour): mean loss on the counted tokens, in nats per token.
+
+    `source` is a model, as in `scan_heads`, or a run, whose every checkpoint is measured; the other parameters are as
+    in `scan_run`, and `store`, `executor` and `on_error` are for runs alone. The mean is over all counted tokens of a
+    behaviour alike, whichever sequence they are in; the coordinate `n_counted` is their number. The result for a run
+    has the coordinates `step` and `tokens_seen` of a history, so that it merges with one. A low loss does not show how
+    the model does it.
+
+    Raises ModelError if the model cannot be run, its weights are not finite, a behaviour does not fit it, or behaviours
+    share a name; RunError as `scan_run` does.
 
     >>> from inductionkit.testing import perfect_induction_model
-    >>> loss = behaviour_losses(perfect_induction_model(), [repeated_tokens_behaviour(40, bos=0)])
-    >>> round(float(loss.sel(behaviour="repeated random tokens")), 4)  # log(38 + 2 e) - 1
+    >>> found = scan_behaviours(perfect_induction_model(), [repeated_tokens_behaviour(40, bos=0)])
+    >>> round(float(found.behaviour_loss.sel(behaviour="repeated random tokens")), 4)  # log(38 + 2 e) - 1
     2.7713
     """
-    names = _names(behaviours)
-    lens = model if isinstance(model, Lens) else Lens(model)
-    lens.check_finite()
-    losses = [_mean_counted(token_losses(lens, behaviour), behaviour) for behaviour in behaviours]
-    n_counted = [behaviour.n_counted for behaviour in behaviours]
-    coords = {"behaviour": names, "n_counted": ("behaviour", n_counted)}
-    return xr.DataArray(np.array(losses), coords, ("behaviour",), "behaviour_loss", LOSS)
+    names = [behaviour.name for behaviour in behaviours]
+    if not names or len(set(names)) < len(names):
+        raise ModelError(f"behaviours={names}: give at least one, each with a name of its own")
+
+    def measurement(lens: Lens, run: Run | None) -> list[BehaviourLosses]:
+        for behaviour in behaviours:
+            _padded(behaviour, lens)
+        return [BehaviourLosses(tuple(behaviours))]
+
+    return scan_source(source, measurement, "behaviours", 0, store, executor, on_error, progress)
 
 
-def scan_behaviours(run: Run, behaviours: Sequence[Behaviour], progress: bool = True) -> xr.Dataset:
-    """`behaviour_losses` at every checkpoint of a run: `behaviour_loss` (step, behaviour), in nats per token.
-
-    It has the coordinates `step` and `tokens_seen` (NaN where unknown) of a history, so that it merges with one and
-    stands beside the mean loss. `behaviours` are measured as `behaviour_losses` does, in full at each checkpoint;
-    `progress` shows a bar. Raises RunError or ModelError if a checkpoint cannot be read or a behaviour does not fit
-    the model.
-    """
-    _names(behaviours)
-    lens = Lens(run.standing_model())
-    losses = []
-    with progress_bar(progress) as bar:
-        task = bar.add_task(f"behaviours of {run.name}", total=len(run.checkpoints), at="")
-        for checkpoint in run.checkpoints:
-            bar.update(task, at=f"step {checkpoint.step:,}")
-            checkpoint.load_into(lens.model)
-            losses.append(behaviour_losses(lens, behaviours))
-            bar.advance(task)
-    tokens_seen = [np.nan if each.tokens_seen is None else each.tokens_seen for each in run.checkpoints]
-    found = xr.concat(losses, dim="step").assign_coords(
-        step=("step", run.steps, {"long_name": "optimiser step"}),
-        tokens_seen=("step", tokens_seen, {"units": "tokens", "long_name": "training tokens seen"}),
-    )
-    about = {
-        "model": run.name,
-        "fingerprints": json.dumps(dict(run.fingerprints), sort_keys=True),
-        "transformer_lens": transformer_lens_version(),
-    }
-    return found.to_dataset().assign_attrs(about)
+def _padded(behaviour: Behaviour, lens: Lens) -> Int[torch.Tensor, "sequence position"]:
+    """The sequences at one length: what is to the right of a token cannot change its loss, so any token fills up."""
+    longest = max(map(len, behaviour.tokens))
+    try:
+        lens.check_length(longest)
+        return lens.check_tokens(torch.tensor([[*row, *[row[-1]] * (longest - len(row))] for row in behaviour.tokens]))
+    except ModelError as error:
+        raise ModelError(f"behaviour {behaviour.name!r}: {error}") from None
 
 
 def _mean_counted(losses: xr.DataArray, behaviour: Behaviour) -> float:
     rows = zip(behaviour.counted, losses.values)
     return float(np.concatenate([np.compress(counted[1:], row) for counted, row in rows]).mean())
-
-
-def _names(behaviours: Sequence[Behaviour]) -> list[str]:
-    names = [behaviour.name for behaviour in behaviours]
-    if not names or len(set(names)) < len(names):
-        raise ModelError(f"behaviours={names}: give at least one, each with a name of its own")
-    return names
 
 
 def _rows(rows: Rows, name: str, what: str) -> tuple[tuple[Any, ...], ...]:
@@ -195,7 +209,7 @@ def _rows(rows: Rows, name: str, what: str) -> tuple[tuple[Any, ...], ...]:
         return tuple(tuple(map(_plain, _plain(row))) for row in _plain(rows))
     except TypeError:
         seen = type(rows).__name__
-        raise ModelError(f"`{what}` of behaviour {name!r} is a sequence of sequences, not as seen a {seen}") from None
+        raise ModelError(f"`{what}` of behaviour {name!r} must be a sequence of sequences; got {seen}") from None
 
 
 def _plain(value: Any) -> Any:

@@ -5,11 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import HistoryError
-from ..history import open_history
+from ..history import history_steps
 from ..lens.lens import DEFAULT_MAX_BYTES
 from ..runs import Run
-from ..system.zarr_files import is_url
 
 
 @dataclass(frozen=True, repr=False)
@@ -52,7 +50,7 @@ def plan_scan(run: Run, store: str | Path | None = None, n_workers: int = 1) -> 
     The first and the last checkpoint that are missing are asked for their sizes, the others are taken to
     be like the larger. Each of `n_workers` holds a model and two checkpoints.
     """
-    done = set(_scanned(store))
+    done = set() if store is None else set(history_steps(store))
     missing = [checkpoint for checkpoint in run.checkpoints if checkpoint.step not in done]
     sizes = [checkpoint.n_bytes() for checkpoint in missing[:1] + missing[-1:]]
     known = [size for size in sizes if size is not None]
@@ -77,16 +75,6 @@ def _downloads(run: Run, largest: int | None, n_missing: int, n_workers: int) ->
         return None
     # Besides what is kept, each worker holds a checkpoint at hand and one read ahead.
     return int(min(largest * n_missing, n_workers * (run.kept_bytes + 2 * largest)))
-
-
-def _scanned(store: str | Path | None) -> list[int]:
-    if store is None or (not is_url(store) and not Path(store).exists()):
-        return []
-    try:
-        steps: list[int] = open_history(store)["step"].values.tolist()
-    except HistoryError:  # laid out, and nothing in it yet
-        return []
-    return steps
 
 
 def _size(n_bytes: int) -> str:

@@ -1,18 +1,16 @@
-"""A history on disk while it grows: a Zarr store that gets one checkpoint at a time.
+"""Where a scan keeps what it measures: in memory, or in a Zarr store on disk that grows one checkpoint at a time.
 
-The store is laid out for all steps at once, a chunk per step; where they are not known ahead, for more
-than will come. A checkpoint's arrays are written to its own chunks and `scanned` is set last, so a kill
-at any moment leaves every checkpoint whole or not there, and a scan goes on with the steps that are
-missing. Stores are local folders, or what fsspec reaches by URL (`memory://`, `s3://`, …). A local store
-takes one scan at a time.
+A store is laid out when the first checkpoint has been measured: a chunk per step and variable, with room for more steps
+than will come. A checkpoint's arrays are written to a place of its own and `scanned` is set last, so a kill at any
+moment leaves every checkpoint whole or not there. `n_logged` does the same for the training log. Stores are local
+folders, or what fsspec reaches by URL (`memory://`, `s3://`, …). A local store takes one scan at a time.
 """
 
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -22,28 +20,37 @@ import zarr
 
 from ..errors import HistoryError
 from ..history import open_history
-from ..system.zarr_files import is_url, refuse_pickle
+from ..system.zarr_files import is_url, read_zarr
+from .in_memory import LogRow, log_data
+from .store_layout import create, lock, template_of
 
-try:
-    import fcntl
-except ImportError:  # Windows: chunks are replaced atomically there too, only work may be done twice
-    fcntl = None  # type: ignore[assignment]
+MIN_ROOM = 4096  # steps; room that is not used takes no space
 
 
-class _Store:
-    """A Zarr store, laid out anew or found; use it as a context to hold it for this process.
+class HistoryStore:
+    """A Zarr store, found or yet to be laid out; use it as a context to hold it for this process.
 
-    `settings` are attributes that must agree for results to stand side by side: a store that was
-    begun with others is refused with HistoryError, as is a local store that another process scans into.
+    `settings` are attributes that must agree for results to stand side by side: a store that was begun with others is
+    refused with HistoryError, as is a local store that another process scans into. `constants` are variables that no
+    checkpoint changes. `planned` are the steps that are expected, so that each has its place, whatever comes first.
     """
 
-    def __init__(self, path: str | Path, template: xr.Dataset, settings: dict[str, object]):
+    def __init__(
+        self, path: str | Path, settings: Mapping[str, Any], constants: xr.Dataset, planned: Sequence[int] = ()
+    ):
         self.path = str(path) if is_url(path) else Path(path)
+        self._settings, self._constants = dict(settings), constants
+        self._planned = {step: slot for slot, step in enumerate(planned)}
+        self._room = max(MIN_ROOM, 2 * len(planned))
+        self._slots: dict[int, int] = {}
+        self._arrays: dict[str, Any] = {}
+        self._log_to_come: Sequence[LogRow] = []
         self._locks = contextlib.ExitStack()
         try:
-            self._lay_out_if_new(template.assign_attrs(settings))
-            self._hold()
-            self._refuse_other(template, settings)
+            if self._is_laid_out():
+                self._take_over()
+            elif isinstance(self.path, Path):
+                self.path.parent.mkdir(parents=True, exist_ok=True)
         except BaseException:
             self._locks.close()
             raise
@@ -58,197 +65,182 @@ class _Store:
         """Let other processes scan into the store."""
         self._locks.close()
 
-    def open(self) -> xr.Dataset:
-        """What has been scanned so far, in memory."""
-        return open_history(self.path)
+    @property
+    def steps(self) -> list[int]:
+        """The steps that are stored, ascending."""
+        return sorted(self._slots)
 
-    def _write(self, step: int, index: int, values: Mapping[str, np.ndarray]) -> None:
-        """Write what was measured at one step to its place, then mark it as scanned."""
-        arrays = _arrays(self.path)
-        try:
+    @property
+    def has_nulls(self) -> bool:
+        """Whether null distributions are stored."""
+        return any(name.endswith("_null") for name in self._arrays)
+
+    def read(self, names: Sequence[str] | None = None) -> xr.Dataset:
+        """What has been stored so far, in memory; of the variables `names` alone, if they are given."""
+        if not self._arrays:
+            raise HistoryError(f"nothing has been measured into {self.path} yet")
+        return open_history(self.path) if names is None else read_zarr(self.path, names)
+
+    def write(self, step: int, result: xr.Dataset) -> None:
+        """Write what was measured at a step, a data set without `step` but with a coordinate `tokens_seen`.
+
+        Raises HistoryError if it cannot be written, its arrays have other shapes than those of other steps, or the
+        store is full; the step then counts as not stored.
+        """
+        values = {"step": np.array(step), "tokens_seen": result["tokens_seen"].values}
+        values |= {str(name): array.values for name, array in result.data_vars.items()}
+        with self._telling(f"step {step}"):
+            if not self._arrays:
+                self._lay_out(result)
+                self.write_log(self._log_to_come)
+            slot = self._slot(step)
+            if step in self._slots:
+                self.drop_from(step, step + 1)
             for name, value in values.items():
-                arrays[name][index] = value
-            arrays["scanned"][index] = 1
-        except OSError as error:
-            raise HistoryError(
-                f"step {step} could not be written to {self.path} ({error}); "
-                f"what was scanned before is safe, and the scan goes on from there once the store can be written"
-            ) from error
+                if name not in self._arrays or self._arrays[name].shape[1:] != value.shape:
+                    shape = self._arrays[name].shape[1:] if name in self._arrays else "none"
+                    raise HistoryError(f"step {step} gives {name} of shape {value.shape}; other steps have {shape}")
+                self._arrays[name][slot] = value
+            self._arrays["scanned"][slot] = 1
+        self._slots[step] = slot
 
-    def _read(self) -> xr.Dataset:
-        refuse_pickle(self.path)
+    def drop_from(self, step: int, end: float = np.inf) -> None:
+        """Forget what was measured at steps from `step` to before `end`."""
+        late = [known for known in self._slots if step <= known < end]
+        if late:
+            scanned = self._arrays["scanned"][:]
+            scanned[[self._slots[known] for known in late]] = 0
+            self._arrays["scanned"][:] = scanned
+        for known in late:
+            del self._slots[known]
+
+    def write_log(self, rows: Sequence[LogRow]) -> None:
+        """Make `rows` the end of the training log; stored entries from the first row's step on are replaced."""
+        if not rows:
+            return
+        if not self._arrays:
+            self._log_to_come = rows
+            return
+        n_stored = int(self._arrays["n_logged"][()])
+        kept = int(np.searchsorted(self._arrays["log_step"][:n_stored], rows[0][0]))
+        new = log_data(rows).variables
+        if n_stored == kept + len(rows) and all(
+            np.array_equal(self._arrays[str(name)][kept:n_stored], column.values, equal_nan=True)
+            for name, column in new.items()
+        ):
+            return
+        with self._telling("the training log"):
+            if kept < n_stored:
+                self._arrays["n_logged"][()] = kept
+            for name, column in new.items():
+                self._arrays[str(name)][kept : kept + len(rows)] = column.values
+            self._arrays["n_logged"][()] = kept + len(rows)
+
+    def drop_log_after(self, step: int) -> None:
+        """Forget the log's entries of steps after `step`."""
+        if self._arrays:
+            steps = self._arrays["log_step"][: int(self._arrays["n_logged"][()])]
+            self._arrays["n_logged"][()] = int(np.searchsorted(steps, step, side="right"))
+
+    def write_nulls(self, nulls: xr.Dataset) -> None:
+        """Write null distributions, (null, layer, head) each."""
+        group = self._group()
+        with self._telling("the null distributions"):
+            for name, variable in nulls.variables.items():
+                attributes = {**variable.attrs, "_ARRAY_DIMENSIONS": list(variable.dims)}  # xarray's own, for format 2
+                group.create_array(
+                    str(name), data=variable.values, attributes=attributes, fill_value=None, overwrite=True
+                )
+            zarr.consolidate_metadata(group.store, zarr_format=2)
+        self._open_arrays()
+
+    def _slot(self, step: int) -> int:
+        """Where a step goes: to the place that it has or was planned for, else behind all others."""
+        taken = {slot: known for known, slot in self._slots.items()}
+        planned = self._slots.get(step, self._planned.get(step))
+        if planned is not None and taken.get(planned, step) == step:
+            return planned
+        slot = max([*taken, len(self._planned) - 1], default=-1) + 1
+        if slot >= self._arrays["scanned"].shape[0]:
+            raise HistoryError(f"{self.path} is full with {slot} steps; measure less often, or choose another store")
+        return slot
+
+    def _is_laid_out(self) -> bool:
+        if isinstance(self.path, Path):
+            return self.path.exists()
+        from fsspec.core import url_to_fs
+
+        filesystem, root = url_to_fs(self.path)
+        # The consolidated metadata is written last: without it, an earlier attempt was cut short.
+        if filesystem.exists(f"{root.rstrip('/')}/.zmetadata"):
+            return True
+        if filesystem.exists(root) and filesystem.find(root):
+            attributes = f"{root.rstrip('/')}/.zattrs"
+            if not filesystem.exists(attributes) or b"schema_version" not in filesystem.cat_file(attributes):
+                raise HistoryError(f"{self.path} holds files that are no history; choose another store or remove them")
+        return False
+
+    def _take_over(self) -> None:
+        """Hold a store that is there, if it is one and of the same settings, and learn what it holds."""
+        self._refuse_other()
+        if isinstance(self.path, Path) and self.path.is_dir():
+            refusal = f"another process is scanning into {self.path}; wait for it or choose another store"
+            self._locks.enter_context(lock(self.path, refusal))
+            for leftover in self.path.rglob("*.partial"):  # of a write that a kill cut short
+                leftover.unlink()
+        self._open_arrays()
+        scanned, steps = self._arrays["scanned"][:], self._arrays["step"][:]
+        self._slots = {int(steps[slot]): int(slot) for slot in np.flatnonzero(scanned)}
+
+    def _refuse_other(self) -> None:
         try:
-            stored: xr.Dataset = xr.open_zarr(str(self.path), mask_and_scale=False)
-            stored["scanned"].load()
-        except (ValueError, KeyError, OSError) as error:
+            stored = read_zarr(self.path, ("step",))
+            stored["step"]
+        except (HistoryError, KeyError) as error:
             raise HistoryError(f"{self.path} is not a history store ({error}); choose another or remove it") from None
-        return stored
-
-    def _refuse_other(self, template: xr.Dataset, settings: dict[str, object]) -> None:
-        stored = self._read()
         different = {
-            key: (stored.attrs.get(key), value) for key, value in settings.items() if stored.attrs.get(key) != value
+            key: (stored.attrs.get(key), value)
+            for key, value in self._settings.items()
+            if stored.attrs.get(key) != value
         }
-        if (steps := self._fixed_steps(stored)) != (asked := self._fixed_steps(template)):
-            different["step"] = (steps, asked)
         if different:
+            different.pop("identity", None)
             told = "; ".join(f"{key}: stored {old!r}, now {new!r}" for key, (old, new) in different.items())
             raise HistoryError(
                 f"{self.path} holds a scan with other settings ({told}); choose another store or remove it"
             )
 
-    def _fixed_steps(self, history: xr.Dataset) -> list[int]:
-        """Steps that the store was laid out for."""
-        steps: list[int] = history["step"].values.tolist()
-        return steps
+    def _group(self) -> Any:
+        # Through zarr itself: xarray reads the whole store's metadata for every write.
+        return zarr.open_group(str(self.path), mode="r+", use_consolidated=False)
 
-    def _lay_out(self, template: xr.Dataset, path: str) -> None:
-        _lay_out(template, path)
+    def _open_arrays(self) -> None:
+        self._arrays = dict(self._group().arrays())
 
-    def _lay_out_if_new(self, template: xr.Dataset) -> None:
+    def _lay_out(self, result: xr.Dataset) -> None:
+        template = template_of(result, self._constants, self._settings)
         if not isinstance(self.path, Path):
-            # The consolidated metadata is written last: without it, an earlier attempt was cut short.
-            if not _url_exists(f"{self.path.rstrip('/')}/.zmetadata"):
-                self._lay_out(template, self.path)
+            create(template, self.path, self._room)
+            self._open_arrays()
             return
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with _lock(self.path.parent):  # stores that begin at the same time beside each other take turns
+        with lock(self.path.parent):  # stores that begin at the same time beside each other take turns
             if not self.path.exists():
                 part = self.path.with_name(f".{self.path.name}.part")
                 shutil.rmtree(part, ignore_errors=True)
                 try:
-                    self._lay_out(template, str(part))
+                    create(template, str(part), self._room)
                     part.rename(self.path)
-                except OSError as error:
+                except BaseException:
                     shutil.rmtree(part, ignore_errors=True)
-                    raise HistoryError(f"{self.path} cannot be written: {error}") from error
+                    raise
+        self._take_over()
 
-    def _hold(self) -> None:
-        """Keep other processes out of a local store, and sweep up what a kill left in mid-write."""
-        if isinstance(self.path, Path) and self.path.is_dir():
-            self._locks.enter_context(
-                _lock(self.path, f"another process is scanning into {self.path}; wait for it or choose another store")
-            )
-            for leftover in self.path.rglob("*.partial"):
-                leftover.unlink()
-
-
-class GrowingStore(_Store):
-    """A store for the history of the steps of one scan, which are all known ahead."""
-
-    def __init__(self, path: str | Path, template: xr.Dataset, settings: dict[str, object]):
-        super().__init__(path, template, settings)
-        self._index = {step: i for i, step in enumerate(template["step"].values.tolist())}
-
-    def missing_steps(self) -> list[int]:
-        """Steps that are not scanned yet."""
-        stored = self._read()
-        missing: list[int] = stored["step"].values[stored["scanned"].values == 0].tolist()
-        return missing
-
-    def write(self, step: int, results: xr.Dataset) -> None:
-        """Write the results of one step, without a `step` dimension.
-
-        Raises HistoryError if they cannot be written; the step then counts as not scanned.
-        """
-        self._write(step, self._index[step], _values(results))
-
-
-class LiveStore(_Store):
-    """A store for steps that come one after the other, up to `MAX_STEPS`; `template` has one step.
-
-    Chunks that are not written take no room, so it is laid out for many.
-    """
-
-    MAX_STEPS = 2048
-
-    def append(self, step: int, results: xr.Dataset) -> None:
-        """Write what was measured at a step. Results of later steps are from a training that was rewound, and go.
-
-        Raises HistoryError if they cannot be written, or the store is full.
-        """
-        stored = self._read()
-        scanned, steps = stored["scanned"].values == 1, stored["step"].values
-        earlier = np.flatnonzero(scanned & (steps < step))
-        index = int(earlier[-1]) + 1 if len(earlier) else 0
-        if index >= self.MAX_STEPS:
-            raise HistoryError(f"{self.path} is full with {self.MAX_STEPS} steps; measure less often")
-        arrays = _arrays(self.path)
-        for late in np.flatnonzero(scanned[index:])[::-1]:
-            arrays["scanned"][index + int(late)] = 0
-        when = {"step": np.array(step), "tokens_seen": results["tokens_seen"].values}
-        self._write(step, index, when | _values(results))
-
-    def write_log(self, tokens_seen: np.ndarray, losses: np.ndarray) -> None:
-        """Keep the training losses up to now, thinned evenly to what there is room for."""
-        room = self._read().sizes["log"]
-        kept = np.unique(np.linspace(0, len(losses) - 1, min(room, len(losses))).astype(int))
-        arrays = _arrays(self.path)
-        arrays["log_tokens_seen"][: len(kept)] = tokens_seen[kept]
-        arrays["training_loss"][: len(kept)] = losses[kept]
-
-    def _fixed_steps(self, history: xr.Dataset) -> list[int]:
-        return []
-
-    def _lay_out(self, template: xr.Dataset, path: str) -> None:
-        _lay_out(template, path, series_chunk=self.MAX_STEPS)
-        group = _arrays(path)
-        for name, array in template.assign(scanned=("step", [0])).variables.items():
-            if "step" in array.dims:
-                group[name].resize((self.MAX_STEPS, *array.shape[1:]))
-        zarr.consolidate_metadata(group.store, zarr_format=2)
-
-
-def _arrays(path: str | Path) -> Any:
-    """The group of a store's arrays, to write to; by its own types a group's member might be another group.
-
-    Through zarr itself: xarray reads the whole store's metadata anew for every write.
-    """
-    return zarr.open_group(str(path), mode="r+", use_consolidated=False)
-
-
-def _values(results: xr.Dataset) -> dict[str, np.ndarray]:
-    return {str(name): array.values for name, array in results.data_vars.items()}
-
-
-def _lay_out(template: xr.Dataset, path: str, series_chunk: int = 1) -> None:
-    """Create the store: a chunk per step, or per `series_chunk` steps of what is one number a step."""
-    template = template.assign(scanned=("step", np.zeros(template.sizes["step"], dtype=np.uint8)))
-    encoding = {
-        name: {
-            "chunks": tuple(
-                size if dim != "step" else 1 if array.ndim > 1 else series_chunk for dim, size in array.sizes.items()
-            ),
-            "_FillValue": None,
-        }
-        for name, array in template.variables.items()
-        if array.ndim
-    }
-    template.to_zarr(path, mode="w", encoding=encoding, zarr_format=2, consolidated=True)
-
-
-def _url_exists(url: str) -> bool:
-    from fsspec.core import url_to_fs
-
-    filesystem, path = url_to_fs(url)
-    return bool(filesystem.exists(path))
-
-
-@contextlib.contextmanager
-def _lock(folder: Path, refusal: str | None = None) -> Iterator[None]:
-    """Hold a folder while the context lasts; the system lets go of it even if this process is killed.
-
-    Where another holds it, HistoryError says `refusal`; without one it is waited for.
-    """
-    if fcntl is None:
-        yield
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
+    @contextlib.contextmanager
+    def _telling(self, what: str) -> Iterator[None]:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX if refusal is None else fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise HistoryError(refusal) from None
-        yield
-    finally:
-        os.close(descriptor)
+            yield
+        except OSError as error:
+            raise HistoryError(
+                f"{what} could not be written to {self.path} ({error}); "
+                f"what was measured before is safe, and the scan goes on from there once the store can be written"
+            ) from error

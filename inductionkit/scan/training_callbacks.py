@@ -1,19 +1,27 @@
-"""A `TrainingWatch` as the callback that the Hugging Face Trainer or Lightning expects."""
+"""A watch as the callback that the Hugging Face Trainer or Lightning expects."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ..errors import InductionKitError
 
 if TYPE_CHECKING:
     from transformers import TrainerControl, TrainerState, TrainingArguments
 
-    from .watching import TrainingWatch
+
+class Watch(Protocol):
+    """What a callback needs of a `TrainingWatch`."""
+
+    def __call__(self, model: Any, step: int, tokens_seen: int | None = None, *, due: bool = False) -> bool: ...
+
+    def log(self, step: int, loss: float, tokens_seen: int | None = None) -> None: ...
+
+    def write_log(self) -> None: ...
 
 
-def trainer_callback(watch: TrainingWatch) -> Any:
+def trainer_callback(watch: Watch) -> Any:
     """See `TrainingWatch.trainer_callback`."""
     from transformers import TrainerCallback
 
@@ -43,6 +51,7 @@ def trainer_callback(watch: TrainingWatch) -> Any:
             self, args: TrainingArguments, state: TrainerState, control: TrainerControl, model: Any = None, **_: Any
         ) -> None:
             watch(model, state.global_step, _tokens(state), due=True)
+            watch.write_log()
 
     return WatchCallback()
 
@@ -52,7 +61,7 @@ def _tokens(state: TrainerState) -> int | None:
     return state.num_input_tokens_seen or (0 if state.global_step == 0 else None)
 
 
-def lightning_callback(watch: TrainingWatch, model: Callable[[Any], Any]) -> Any:
+def lightning_callback(watch: Watch, model: Callable[[Any], Any]) -> Any:
     """See `TrainingWatch.lightning_callback`."""
     try:
         from lightning.pytorch import Callback
@@ -74,5 +83,6 @@ def lightning_callback(watch: TrainingWatch, model: Callable[[Any], Any]) -> Any
 
         def on_train_end(self, trainer: Any, pl_module: Any) -> None:
             watch(model(pl_module), trainer.global_step, due=True)
+            watch.write_log()
 
     return WatchCallback()

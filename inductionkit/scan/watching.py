@@ -1,13 +1,12 @@
 """Watching a run while it trains: the model is measured every so often, and the history grows.
 
-The plain function is the watch itself, called in one's own training loop; the Hugging Face Trainer
-and Lightning take it as a callback.
+The watch itself is called in one's own training loop; the Hugging Face Trainer and Lightning take it as a callback.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import uuid
+import hashlib
 import warnings
 import weakref
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -17,40 +16,44 @@ from typing import Any
 import numpy as np
 import torch
 import xarray as xr
-from jaxtyping import Int
 
 from ..errors import HistoryError
-from ..history import labelled
+from ..history import HISTORY, SCHEMA_VERSION, VARIABLES
 from ..lens import Lens, build_model, load_weights
 from ..lens.swapping import standing_copy, swap_weights
+from ..runs.architecture import GivenArchitecture
 from ..scores.prompts import PromptSettings
 from ..system.devices import moved
-from ..train import ModelConfig
-from .head_scan import DEFAULT_SCORES, ScoreSettings
-from .measurement import measurement
-from .store import LiveStore
-
-N_LOGGED = 4096
+from ..train.model import ModelConfig
+from .checkpoints import weights_digest
+from .engine import constants_of, tokenizer_fingerprint
+from .heads import DEFAULT_SCORES
+from .held_out import held_out_rows
+from .in_memory import HistoryInMemory, LogRow
+from .measurement import Measurement, identity, measure_all, settings_of
+from .run_scan import N_EVALUATION, run_measurements
+from .store import HistoryStore
+from .training_callbacks import lightning_callback, trainer_callback
 
 
 class TrainingWatch:
     """Measures a model while it trains, as `scan_run` would measure its checkpoints, and keeps a history.
 
-    Call it in the training loop, `watch(model, step, tokens_seen, loss)`: it returns at once when `step`
-    is not due. The model is a TransformerLens model (measured in place), a Hugging Face model or one of
-    `inductionkit.train` (its weights are copied into a model that stands beside it); its mode,
-    gradients, weights and the random numbers of its training stay as they were. A history that cannot be
-    written does not end the training: it warns, and tries again when next due.
+    Call it in the training loop, `watch(model, step, tokens_seen, loss)`: it returns at once when `step` is not due.
+    The model is a TransformerLens model (measured in place), a Hugging Face model or one of `inductionkit.train` (its
+    weights are copied into a model that stands beside it); its mode, gradients, weights and the random numbers of its
+    training are unaffected by the measurement. Whatever goes wrong in a measurement does not end the training: the
+    watch warns, and tries again when next due.
 
     Parameters
     ----------
-    evaluation
-        Held-out text, tokens (example, token), of the training distribution; `n_evaluation` of them are used.
+    held_out
+        Held-out text of the training distribution, as in `scan_run`; `n_evaluation` of its rows are used.
     every
         Measure when `step` is a multiple of it; or the very steps to measure at.
     store
-        Zarr folder or URL to keep the history in, default: in memory. A training that goes on from an
-        earlier step goes on in its store, and what was measured after that step is dropped.
+        Zarr folder or URL to keep the history in, default: in memory. A training that goes on from an earlier step goes
+        on in its store: what was measured or logged after that step is dropped.
     tokenizer
         Gives the token strings of the texts: a Hugging Face tokenizer, or the JSON of one.
     tokens_per_step
@@ -63,71 +66,64 @@ class TrainingWatch:
     Raises
     ------
     HistoryError
-        If the store holds a history with other settings.
+        If `every` is below 1.
     """
 
     def __init__(
         self,
-        evaluation: Int[np.ndarray, "example token"],
+        held_out: Any,
         every: int | Collection[int] = 100,
         store: str | Path | None = None,
         tokenizer: Any = None,
         tokens_per_step: int | None = None,
         texts: Mapping[str, Sequence[int]] | None = None,
-        prompts: PromptSettings = PromptSettings(),
-        n_evaluation: int = 128,
         scores: Sequence[str] = DEFAULT_SCORES,
+        prompts: PromptSettings = PromptSettings(),
+        n_evaluation: int = N_EVALUATION,
         name: str | None = None,
     ):
         if isinstance(every, int) and every < 1:
             raise HistoryError(f"every={every} must be at least 1 step")
         self.tokens_per_step = tokens_per_step
         self._every = every if isinstance(every, int) else frozenset(int(step) for step in every)
-        self._evaluation, self._n_evaluation, self._texts = np.asarray(evaluation), n_evaluation, texts
-        self._asked = ScoreSettings(scores, prompts=prompts)
+        self._held_out, self._n_evaluation = held_out, n_evaluation
+        self._texts, self._scores, self._prompts = texts, scores, prompts
         self._tokenizer_json = getattr(getattr(tokenizer, "backend_tokenizer", None), "to_str", lambda: tokenizer)()
-        self._name = name
-        self._path = f"memory://inductionkit-watch-{uuid.uuid4()}" if store is None else store
+        self._name, self._path = name, store
         self._copy: _Copy | None = None
-        self._store: LiveStore | None = None
+        self._measurements: Sequence[Measurement] = ()
+        self._kept: HistoryInMemory | HistoryStore | None = None
+        self._log = _Log()
         self._last = -1
-        self._logged: list[tuple[float, float]] = []
         self._observers: list[Callable[[xr.Dataset], None]] = []
+        self._warned: set[str] = set()
 
     def __call__(
         self, model: Any, step: int, tokens_seen: int | None = None, loss: float | None = None, due: bool = False
     ) -> bool:
-        """Measure `model` if `step` is due or `due` says so, and take note of the training `loss` (nats) in any case.
+        """Measure `model` if `step` is due or `due` is true, and record the training `loss` (nats) in any case.
 
-        Returns whether it was measured. `tokens_seen` defaults to `step` times `tokens_per_step`.
+        Returns whether it was measured and kept. `tokens_seen` defaults to `step` times `tokens_per_step`.
         """
         if loss is not None:
             self.log(step, loss, tokens_seen)
         if step == self._last or not (due or self.is_due(step)):
             return False
-        with torch.random.fork_rng(devices=[]):  # random numbers of the training go on as if nobody had watched
-            lens = self._lens(model)
-            store = self._begin(lens)
-            result = self._measurement.measure(lens).assign_coords(
-                step=step, tokens_seen=self._tokens(step, tokens_seen)
-            )
         try:
-            store.append(step, result)
-            store.write_log(*np.array(self._logged, dtype=float).reshape(-1, 2).T)
-        except HistoryError as error:
-            warnings.warn(f"step {step} was measured but not kept: {error}", RuntimeWarning, stacklevel=2)
+            self._measure(model, step, self._tokens(step, tokens_seen))
+        except Exception as error:  # a training that takes days is worth more than any of its measurements
+            if str(error) not in self._warned:
+                self._warned.add(str(error))
+                warnings.warn(f"step {step} was not measured: {error}", RuntimeWarning, stacklevel=2)
             return False
-        self._last = step
-        for observer in self._observers:
-            observer(self.history)
         return True
 
     def log(self, step: int, loss: float, tokens_seen: int | None = None) -> None:
-        """Take note of a training `loss` (nats) at a `step`; it is kept with the next measurement.
+        """Record a training `loss` (nats) at a `step`; it is written with the next measurement, or by `close`.
 
         `tokens_seen` is as in a call.
         """
-        self._logged.append((self._tokens(step, tokens_seen), float(loss)))
+        self._log.add((step, self._tokens(step, tokens_seen), float(loss)))
 
     def is_due(self, step: int) -> bool:
         """Whether a step is one of those that `every` asks for."""
@@ -135,24 +131,31 @@ class TrainingWatch:
 
     @property
     def history(self) -> xr.Dataset:
-        """What has been measured so far. Raises HistoryError if that is nothing yet."""
-        if self._store is None:
+        """What has been measured and logged so far. Raises HistoryError if nothing has been measured yet."""
+        if self._kept is None:
             raise HistoryError("nothing has been measured yet: no step was due")
-        return self._store.open()
+        self.write_log()
+        return self._kept.read()
 
     def observe(self, observer: Callable[[xr.Dataset], None]) -> None:
         """Call `observer(history)` after each measurement: an explorer follows by it."""
         self._observers.append(observer)
 
+    def write_log(self) -> None:
+        """Write the training losses that were recorded since the last measurement."""
+        if self._kept is not None:
+            self._log.write_to(self._kept)
+
     def close(self) -> None:
-        """Let other processes write to the store."""
-        if self._store is not None:
-            self._store.close()
+        """Write what was recorded, and let other processes write to the store."""
+        if self._kept is not None:
+            self.write_log()
+            self._kept.close()
 
     def __repr__(self) -> str:
-        if self._store is None:
+        if self._kept is None or not self._kept.steps:
             return "TrainingWatch(nothing measured yet)"
-        steps = self.history["step"].values
+        steps = self._kept.steps
         return f"TrainingWatch({len(steps)} measurements, steps {steps[0]:,} to {steps[-1]:,})"
 
     def trainer_callback(self) -> Any:
@@ -160,15 +163,24 @@ class TrainingWatch:
 
         Measures before the first step, where due, and after the last.
         """
-        from .training_callbacks import trainer_callback
-
         return trainer_callback(self)
 
     def lightning_callback(self, model: Callable[[Any], Any] = lambda module: module.model) -> Any:
         """A callback for Lightning. `model` gives the transformer of a LightningModule, by default its `.model`."""
-        from .training_callbacks import lightning_callback
-
         return lightning_callback(self, model)
+
+    def _measure(self, model: Any, step: int, tokens_seen: float) -> None:
+        with torch.random.fork_rng(devices=[]):  # the training's random numbers go on unaffected
+            lens = self._lens(model)
+            kept = self._begin(lens, step)
+            result = measure_all(self._measurements, lens)
+        digest = ((), np.array(weights_digest(model.state_dict()), np.uint64), VARIABLES["weights_digest"].attrs)
+        kept.drop_from(step)  # later steps are of a training that went back
+        kept.write(step, result.assign(weights_digest=digest).assign_coords(tokens_seen=tokens_seen))
+        self._log.write_to(kept)
+        self._last = step
+        for observer in self._observers:
+            observer(self.history)
 
     def _tokens(self, step: int, tokens_seen: int | None) -> float:
         if tokens_seen is None:
@@ -182,17 +194,56 @@ class TrainingWatch:
             self._copy = _Copy(model)
         return self._copy.of(model)
 
-    def _begin(self, lens: Lens) -> LiveStore:
+    def _begin(self, lens: Lens, step: int) -> HistoryInMemory | HistoryStore:
         """Fix what is measured, and open the store, when the first model has been seen."""
-        if self._store is not None:
-            return self._store
-        self._measurement = measurement(lens, self._asked, self._evaluation, self._n_evaluation, self._texts)
-        shape = {"n_layers": lens.n_layers, "n_heads": lens.n_heads}
-        values, coords = self._measurement.template(1, N_LOGGED, shape, self._tokenizer_json)
-        settings = {**self._measurement.about(), "model": self._name or lens.name}
-        self._store = LiveStore(self._path, labelled(values, coords, {}), settings)
-        weakref.finalize(self, self._store.close)
-        return self._store
+        if self._kept is not None:
+            return self._kept
+        rows = held_out_rows(self._held_out, lens, self._n_evaluation)
+        self._measurements = run_measurements(lens, rows, self._texts, self._scores, self._prompts)
+        settings: dict[str, Any] = {
+            "schema_version": SCHEMA_VERSION,
+            **settings_of(self._measurements, HISTORY),
+            "model": self._name or lens.name,
+            "architecture": hashlib.sha256(GivenArchitecture(lens.model).description.encode()).hexdigest(),
+            "tokenizer": tokenizer_fingerprint(self._tokenizer_json),
+        }
+        settings["identity"] = identity(settings)
+        constants = constants_of(self._measurements, self._tokenizer_json)
+        if self._path is None:
+            self._kept = HistoryInMemory(settings, constants)
+        else:
+            self._kept = HistoryStore(self._path, settings, constants)
+        self._kept.drop_log_after(step)
+        weakref.finalize(self, _end, self._log, self._kept)
+        return self._kept
+
+
+class _Log:
+    """The training losses of this process, and how many of them are written."""
+
+    def __init__(self) -> None:
+        self._rows: list[LogRow] = []
+        self._n_written = 0
+
+    def add(self, row: LogRow) -> None:
+        if self._rows and self._rows[-1][0] > row[0]:  # the training went back
+            self._rows = [known for known in self._rows if known[0] < row[0]]
+            self._n_written = min(self._n_written, len(self._rows))
+        self._rows.append(row)
+
+    def write_to(self, kept: HistoryInMemory | HistoryStore) -> None:
+        """Write what is not written yet; a step that has several entries is written again, whole."""
+        start = self._n_written
+        while 0 < start < len(self._rows) and self._rows[start - 1][0] == self._rows[start][0]:
+            start -= 1
+        kept.write_log(self._rows[start:])
+        self._n_written = len(self._rows)
+
+
+def _end(log: _Log, kept: HistoryInMemory | HistoryStore) -> None:
+    """What remains to be done when a watch goes that nobody closed."""
+    log.write_to(kept)
+    kept.close()
 
 
 class _Copy:

@@ -1,23 +1,56 @@
 """Scores that need weights alone: what a head's circuits do to any input, and how heads compose.
 
-Each function takes one layer's heads in the canonical form of `lens.Circuits` (norms folded,
-float32, residual stream as rows). E21 is Elhage et al. 2021, O22 Olsson et al. 2022. No score forms
-a matrix of the vocabulary's or the residual stream's square: all of them are traces and Frobenius
-norms of low-rank products.
+Each function takes one layer's heads in the canonical form of `lens.Circuits` (norms folded, residual stream as rows).
+E21 is Elhage et al. 2021, O22 Olsson et al. 2022. `@head_score` registers a function as a score. No score forms a
+matrix of the vocabulary's or the residual stream's square: all of them are traces and Frobenius norms of low-rank
+products.
 """
 
 from __future__ import annotations
+
+from typing import Protocol
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from .on_prompts import PerHead
+from .score import head_score
+
 Reading = Float[Tensor, "head d_model d_head"]
 Writing = Float[Tensor, "head d_head d_model"]
-PerHead = Float[Tensor, " head"]
 PerPair = Float[Tensor, "head earlier"]
 
 
+class LayerWeights(Protocol):
+    """The weights of one layer's heads and of the heads below it, as a scan shows them to the scores.
+
+    `gram` is `W_U W_E` and `embedding_gram` is `W_E^T W_E`; `earlier_factors` are the `write_factors` of the heads
+    below that write anything. `random_composition` is what a matrix rotated at random gives. A score is asked for only
+    where there are heads below, if it needs them, and where queries and keys pass no norm of their own, if it needs
+    those.
+    """
+
+    value: Reading
+    output: Writing
+    query: Reading
+    key: Reading
+    gram: Float[Tensor, "d_model d_model"]
+    embedding_gram: Float[Tensor, "d_model d_model"]
+    earlier_values: Reading
+    earlier_outputs: Writing
+    earlier_factors: Writing
+    earlier_previous_token: Float[Tensor, " earlier"]
+    random_composition: float
+
+
+@head_score(
+    "weights",
+    of=lambda score, layer: score(layer.value, layer.output, layer.gram),
+    long_name="share of positive eigenvalues of the OV circuit, -1 to 1",
+    reference="E21",
+    needs=("direct path",),
+)
 def ov_copying(value: Reading, output: Writing, gram: Float[Tensor, "d_model d_model"]) -> PerHead:
     """Whether the OV circuit raises the token it reads: `sum(lambda) / sum(|lambda|)`, -1 to 1 (E21).
 
@@ -33,37 +66,20 @@ def ov_copying(value: Reading, output: Writing, gram: Float[Tensor, "d_model d_m
     return share.float().to(value.device)
 
 
-def write_factors(value: Reading, output: Writing) -> Writing:
-    """`R_V W_O` with `W_V = Q R_V`: the OV circuit up to a rotation on its reading side, so with the same norms."""
-    return _triangular(value) @ output
-
-
-def k_composition(query: Reading, key: Reading, earlier: Writing) -> PerPair:
-    """How much keys read what earlier heads wrote: `||W_QK W_OV^T|| / (||W_QK|| ||W_OV||)`, 0 to 1 (E21).
-
-    `query` and `key` are `W_Q` and `W_K` of each head, `earlier` the `write_factors` of heads below. A matrix rotated
-    at random gives `1 / sqrt(d_model)` in the mean square, which `scan_heads` subtracts. A high value does not show
-    that the composition matters for any prompt.
-    """
-    return _composition(key @ _triangular(query).mT, earlier)
-
-
-def q_composition(query: Reading, key: Reading, earlier: Writing) -> PerPair:
-    """How much queries read what earlier heads wrote: `||W_OV W_QK|| / (||W_OV|| ||W_QK||)`, 0 to 1 (E21).
-
-    `query`, `key` and `earlier` are as in `k_composition`.
-    """
-    return _composition(query @ _triangular(key).mT, earlier)
-
-
-def v_composition(value: Reading, output: Writing, earlier: Writing) -> PerPair:
-    """How much values read what earlier heads wrote: `||W_OV' W_OV|| / (||W_OV'|| ||W_OV||)`, 0 to 1 (E21).
-
-    `value` and `output` are `W_V` and `W_O` of each head; `earlier`, of which W_OV' is one, is as in `k_composition`.
-    """
-    return _composition(value @ _triangular(output.mT).mT, earlier)
-
-
+@head_score(
+    "weights",
+    of=lambda score, layer: score(
+        layer.query,
+        layer.key,
+        layer.earlier_values,
+        layer.earlier_outputs,
+        layer.earlier_previous_token,
+        layer.embedding_gram,
+    ),
+    long_name="K-composition with previous-token heads to match the same token",
+    reference="O22, eq. 4",
+    needs=("earlier heads", "queries without a norm"),
+)
 def qk_trace(
     query: Reading,
     key: Reading,
@@ -84,6 +100,63 @@ def qk_trace(
     read = torch.einsum("emd,mn,hnq->ehdq", earlier_values, embedding_gram, query)
     matched = torch.einsum("edm,hmq->ehdq", earlier_outputs, key)
     return torch.einsum("e,ehdq,ehdq->h", earlier_previous_token, read, matched)
+
+
+def write_factors(value: Reading, output: Writing) -> Writing:
+    """`R_V W_O` with `W_V = Q R_V`: the OV circuit up to a rotation on its reading side, so with the same norms."""
+    return _triangular(value) @ output
+
+
+@head_score(
+    "weights",
+    of=lambda score, layer: strongest(score(layer.query, layer.key, layer.earlier_factors), layer),
+    long_name="strongest K-composition with an earlier head, less the random baseline",
+    reference="E21",
+    needs=("earlier heads", "queries without a norm"),
+)
+def k_composition(query: Reading, key: Reading, earlier: Writing) -> PerPair:
+    """How much keys read what earlier heads wrote: `||W_QK W_OV^T|| / (||W_QK|| ||W_OV||)`, 0 to 1 (E21).
+
+    `query` and `key` are `W_Q` and `W_K` of each head, `earlier` the `write_factors` of heads below. A matrix rotated
+    at random gives `1 / sqrt(d_model)` in the mean square, which `scan_heads` subtracts. A high value does not show
+    that the composition matters for any prompt.
+    """
+    return _composition(key @ _triangular(query).mT, earlier)
+
+
+@head_score(
+    "weights",
+    of=lambda score, layer: strongest(score(layer.query, layer.key, layer.earlier_factors), layer),
+    long_name="strongest Q-composition with an earlier head, less the random baseline",
+    reference="E21",
+    needs=("earlier heads", "queries without a norm"),
+)
+def q_composition(query: Reading, key: Reading, earlier: Writing) -> PerPair:
+    """How much queries read what earlier heads wrote: `||W_OV W_QK|| / (||W_OV|| ||W_QK||)`, 0 to 1 (E21).
+
+    `query`, `key` and `earlier` are as in `k_composition`.
+    """
+    return _composition(query @ _triangular(key).mT, earlier)
+
+
+@head_score(
+    "weights",
+    of=lambda score, layer: strongest(score(layer.value, layer.output, layer.earlier_factors), layer),
+    long_name="strongest V-composition with an earlier head, less the random baseline",
+    reference="E21",
+    needs=("earlier heads",),
+)
+def v_composition(value: Reading, output: Writing, earlier: Writing) -> PerPair:
+    """How much values read what earlier heads wrote: `||W_OV' W_OV|| / (||W_OV'|| ||W_OV||)`, 0 to 1 (E21).
+
+    `value` and `output` are `W_V` and `W_O` of each head; `earlier`, of which W_OV' is one, is as in `k_composition`.
+    """
+    return _composition(value @ _triangular(output.mT).mT, earlier)
+
+
+def strongest(composition: PerPair, layer: LayerWeights) -> PerHead:
+    """Each head's strongest composition with one head below, less what a random rotation gives."""
+    return composition.amax(dim=1) - layer.random_composition
 
 
 def _triangular(tall: Reading) -> Float[Tensor, "head d_head d_head"]:

@@ -66,12 +66,21 @@ class FuzzyPrompts:
         return (self.targets.sum(-1) / n_seen)[self.queries].mean().item()
 
 
-def fuzzy_prompts(kind: str, d_vocab: int, bos: int | None, n_sequences: int = 10, seed: int = 0) -> FuzzyPrompts:
+def fuzzy_prompts(
+    kind: str,
+    d_vocab: int,
+    bos: int | None,
+    n_sequences: int = 10,
+    seed: int = 0,
+    pool: Sequence[int] | None = None,
+) -> FuzzyPrompts:
     """Prompts of a kind, "template", "token_classes" or "translation", with classes or a mapping drawn at random.
 
-    A null, as no model can know what was drawn; the functions named after the kinds take classes or a mapping that
-    mean something. `d_vocab` is the size of the vocabulary, `bos` the token that prompts start with, or None;
-    `n_sequences` prompts are drawn with `seed`. Raises ModelError for another kind or if the vocabulary is too small.
+    A null, as no model can know what was drawn; the functions named after the kinds take classes or a mapping that mean
+    something. `d_vocab` is the size of the vocabulary, `bos` the token that prompts start with, or None; `n_sequences`
+    prompts are drawn with `seed`, from the tokens of `pool` (default: all but the commonest and rarest ids; where a
+    vocabulary has tokens that no text used, give those that occur in held-out text). Raises ModelError for another kind
+    or if the vocabulary is too small.
 
     >>> fuzzy_prompts("translation", d_vocab=1000, bos=0).tokens.shape  # BOS, 25 words, separator, 24 words
     torch.Size([10, 51])
@@ -83,7 +92,7 @@ def fuzzy_prompts(kind: str, d_vocab: int, bos: int | None, n_sequences: int = 1
     }
     if kind not in builders:
         raise ModelError(f"kind={kind!r}: there are {', '.join(builders)}")
-    return builders[kind](d_vocab, bos, n_sequences=n_sequences, seed=seed)
+    return builders[kind](d_vocab, bos, n_sequences=n_sequences, seed=seed, pool=pool)
 
 
 def token_class_prompts(
@@ -94,6 +103,7 @@ def token_class_prompts(
     n_repeats: int = 4,
     n_sequences: int = 10,
     seed: int = 0,
+    pool: Sequence[int] | None = None,
 ) -> FuzzyPrompts:
     """A random order of token classes, repeated; each repeat shows another member of each class.
 
@@ -104,15 +114,15 @@ def token_class_prompts(
     targets are those of `prefix_matching`; in classes of `n_repeats` or more no token comes twice, and a
     head that matches tokens literally finds nothing.
 
-    Without `classes`, `n_distinct` classes of `n_repeats` tokens are drawn at random. `d_vocab`, `bos`, `n_sequences`
-    and `seed` are as in `fuzzy_prompts`. Raises ModelError if classes share a token, hold the BOS token, leave the
-    vocabulary or are too few.
+    Without `classes`, `n_distinct` classes of `n_repeats` tokens are drawn at random. `d_vocab`, `bos`, `n_sequences`,
+    `seed` and `pool` are as in `fuzzy_prompts`. Raises ModelError if classes share a token, hold the BOS token, leave
+    the vocabulary or are too few.
     """
     _check_sizes(n_repeats=(n_repeats, 2), n_distinct=(n_distinct, 1), n_sequences=(n_sequences, 1))
     settings = {"null": int(classes is None), "n_distinct": n_distinct, "n_repeats": n_repeats, "seed": seed}
     rng = np.random.default_rng(seed)
     if classes is None:
-        classes = _draw(d_vocab, n_distinct * n_repeats, (bos,), rng).reshape(n_distinct, n_repeats).tolist()
+        classes = _draw(d_vocab, n_distinct * n_repeats, (bos,), rng, pool).reshape(n_distinct, n_repeats).tolist()
     groups = _token_groups(classes, d_vocab, bos)
     if len(groups) < n_distinct:
         raise ModelError(f"{len(groups)} classes were given, fewer than n_distinct={n_distinct}; lower n_distinct")
@@ -135,6 +145,7 @@ def template_prompts(
     n_repeats: int = 4,
     n_sequences: int = 10,
     seed: int = 0,
+    pool: Sequence[int] | None = None,
 ) -> FuzzyPrompts:
     """Lines `[word][word][mark][label][end]` whose label depends only on the classes of the two words (O22).
 
@@ -145,18 +156,19 @@ def template_prompts(
     lines; the answer is this line's label. A head that matches the mark literally attends to the labels
     of all earlier lines alike and scores about 1/4, not 0.
 
-    `classes` are four lists of token ids; without, four of `2 * n_repeats` tokens are drawn at random. `signs` are
-    six token ids: mark, end, and the labels of the class pairs (0, 2), (0, 3), (1, 2), (1, 3); without, they are
-    drawn at random. `d_vocab`, `bos`, `n_sequences` and `seed` are as in `fuzzy_prompts`. Raises ModelError if there
-    are not four classes and six signs, all of them different tokens of the vocabulary other than BOS.
+    `classes` are four lists of token ids; without, four of `2 * n_repeats` tokens are drawn at random. `signs` are six
+    token ids: mark, end, and the labels of the class pairs (0, 2), (0, 3), (1, 2), (1, 3); without, they are drawn at
+    random. `d_vocab`, `bos`, `n_sequences`, `seed` and `pool` are as in `fuzzy_prompts`. Raises ModelError if there are
+    not four classes and six signs, all of them different tokens of the vocabulary other than BOS.
     """
     _check_sizes(n_repeats=(n_repeats, 2), n_sequences=(n_sequences, 1))
     settings = {"null": int(classes is None), "n_repeats": n_repeats, "seed": seed}
     rng = np.random.default_rng(seed)
     if classes is None:
-        classes = _draw(d_vocab, 8 * n_repeats, (bos, *([] if signs is None else signs)), rng).reshape(4, -1).tolist()
+        taken = (bos, *([] if signs is None else signs))
+        classes = _draw(d_vocab, 8 * n_repeats, taken, rng, pool).reshape(4, -1).tolist()
     if signs is None:
-        signs = _draw(d_vocab, 6, (bos, *chain(*classes)), rng).tolist()
+        signs = _draw(d_vocab, 6, (bos, *chain(*classes)), rng, pool).tolist()
     if len(classes) != 4 or len(signs) != 6:
         raise ModelError(f"templates take 4 classes and 6 signs; seen {len(classes)} and {len(signs)}")
     *words, (mark, end, *labels) = _token_groups([*classes, signs], d_vocab, bos)
@@ -186,6 +198,7 @@ def translation_prompts(
     n_words: int = 25,
     n_sequences: int = 10,
     seed: int = 0,
+    pool: Sequence[int] | None = None,
 ) -> FuzzyPrompts:
     """A sentence of `n_words` different random words, a separator, and its translation word by word.
 
@@ -195,8 +208,8 @@ def translation_prompts(
     a mapping of each token to itself and the same order this is literal induction, and the targets are
     those of `prefix_matching`. Nothing in the prompt tells another order: a head can only know it.
 
-    Without `mapping`, `2 * n_words` tokens are paired at random; without `separator`, one of the other tokens is
-    drawn. `d_vocab`, `bos`, `n_sequences` and `seed` are as in `fuzzy_prompts`. Raises ModelError if two words have
+    Without `mapping`, `2 * n_words` tokens are paired at random; without `separator`, one of the other tokens is drawn.
+    `d_vocab`, `bos`, `n_sequences`, `seed` and `pool` are as in `fuzzy_prompts`. Raises ModelError if two words have
     one translation, tokens leave the vocabulary or are BOS, words are too few or `order` is no permutation of `0 …
     n_words - 1`.
     """
@@ -207,9 +220,9 @@ def translation_prompts(
     settings = {"null": int(mapping is None), "order": order, "n_words": n_words, "seed": seed}
     rng = np.random.default_rng(seed)
     if mapping is None:
-        mapping = dict(_draw(d_vocab, 2 * n_words, (bos, separator), rng).reshape(-1, 2).tolist())
+        mapping = dict(_draw(d_vocab, 2 * n_words, (bos, separator), rng, pool).reshape(-1, 2).tolist())
     if separator is None:
-        [separator] = _draw(d_vocab, 1, (bos, *mapping, *mapping.values()), rng).tolist()
+        [separator] = _draw(d_vocab, 1, (bos, *mapping, *mapping.values()), rng, pool).tolist()
     words, sign = _token_groups([list(mapping), [separator]], d_vocab, bos)
     translations, _ = _token_groups([list(mapping.values()), [separator]], d_vocab, bos)
     if len(words) < n_words:
@@ -244,12 +257,18 @@ def _token_groups(groups: Sequence[Sequence[int]], d_vocab: int, bos: int | None
     return [np.array(group) for group in groups]
 
 
-def _draw(d_vocab: int, n: int, taken: Iterable[int | None], rng: np.random.Generator) -> Int[np.ndarray, " token"]:
-    """`n` different random tokens, none of those `taken`, neither the commonest nor the rarest of the vocabulary."""
+def _draw(
+    d_vocab: int, n: int, taken: Iterable[int | None], rng: np.random.Generator, pool: Sequence[int] | None
+) -> Int[np.ndarray, " token"]:
+    """`n` different random tokens, none of those `taken`; without a pool neither the commonest nor the rarest ids."""
     skipped, taken = int(SKIPPED_SHARE * d_vocab), set(taken)
-    candidates = [token for token in range(skipped, d_vocab - skipped) if token not in taken]
+    allowed = range(skipped, d_vocab - skipped) if pool is None else sorted({int(token) for token in pool})
+    candidates = [token for token in allowed if token not in taken]
     if len(candidates) < n:
-        raise ModelError(f"the vocabulary of {d_vocab} leaves {len(candidates)} tokens to draw {n} from; ask for less")
+        raise ModelError(
+            f"{'the pool' if pool is not None else f'the vocabulary of {d_vocab}'} leaves {len(candidates)} tokens to "
+            f"draw {n} from; ask for less"
+        )
     return rng.permutation(candidates)[:n]
 
 

@@ -1,18 +1,22 @@
 """Per-head scores of what a pass shows: attention patterns and OV terms in, numbers per head out. No model here.
 
-Each function takes one layer's heads at once. Definitions and ranges: O22 is Olsson et al. 2022,
-E21 Elhage et al. 2021. The functions on `Share`s exist because prompts come in batches: a share's
-two sums are added up over the batches and divided once.
+Each function takes one layer's heads at once. Definitions and ranges: O22 is Olsson et al. 2022, E21 Elhage et al.
+2021. `@head_score` registers a function as a score. Prompts come in batches, so a scan reads a `Share` off each batch:
+its two sums are added up over the batches and divided once.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+
+from .score import head_score
 
 Pattern = Float[Tensor, "sequence head query key"]
 PerHead = Float[Tensor, " head"]
@@ -32,6 +36,32 @@ class Share(NamedTuple):
         return self.part / self.whole
 
 
+@dataclass(frozen=True)
+class OnRepeatedTokens:
+    """What the heads of one layer show on a batch of repeated random tokens.
+
+    `attention_to_stripes` is `attention_to` of the followers and of the earlier copies; `sample` is where the first
+    repeat stands; `lift_in_sample` gives the OV lift of each source there on each of its tokens.
+    """
+
+    pattern: Pattern
+    attention_to_stripes: Callable[[Pattern], list[Share]]
+    sample: slice
+    lift_in_sample: Callable[[], Float[Tensor, "sequence head source target"]]
+
+    @cached_property
+    def stripes(self) -> list[Share]:
+        return self.attention_to_stripes(self.pattern)
+
+    @cached_property
+    def lift(self) -> Float[Tensor, "sequence head source target"]:
+        return self.lift_in_sample()
+
+    @property
+    def sample_pattern(self) -> Float[Tensor, "sequence head query source"]:
+        return self.pattern[:, :, self.sample, self.sample]
+
+
 def attention_to(
     targets: Bool[Tensor, "stripe sequence query key"],
 ) -> Callable[[Pattern], list[Share]]:
@@ -49,6 +79,12 @@ def attention_to(
     return of
 
 
+@head_score(
+    "repeated tokens",
+    of=lambda _, seen: seen.stripes[0],
+    long_name="attention to the followers of earlier copies of the token, on repeated random tokens",
+    reference="O22",
+)
 def prefix_matching(pattern: Pattern, tokens: Int[Tensor, "sequence query"]) -> PerHead:
     """Attention to what followed earlier copies of the current token, 0 to 1 (O22, "Data collection").
 
@@ -58,26 +94,6 @@ def prefix_matching(pattern: Pattern, tokens: Int[Tensor, "sequence query"]) -> 
     head copies what it attends to: see `copying`.
     """
     return attention_to(followers(tokens)[None])(pattern)[0].value
-
-
-def duplicate_token(pattern: Pattern, tokens: Int[Tensor, "sequence query"]) -> PerHead:
-    """Attention to earlier copies of the current token, summed over them, 0 to 1; mean over repeated tokens.
-
-    `pattern` and `tokens` are as in `prefix_matching`.
-    """
-    return attention_to(earlier_copies(tokens)[None])(pattern)[0].value
-
-
-def previous_token(pattern: Pattern) -> PerHead:
-    """Mean attention from each position to the one before, 0 to 1; `pattern` is that of a layer's heads."""
-    return attention_to_previous(pattern).value
-
-
-def attention_to_previous(pattern: Pattern) -> Share:
-    """`previous_token`, summed over positions, and their number."""
-    diagonal = pattern.diagonal(-1, dim1=-2, dim2=-1).float()
-    n_positions = torch.full((pattern.shape[1],), diagonal.shape[0] * diagonal.shape[2], device=pattern.device)
-    return Share(diagonal.sum(dim=(0, 2)), n_positions)
 
 
 def earlier_copies(tokens: Int[Tensor, "sequence query"]) -> Bool[Tensor, "sequence query key"]:
@@ -93,6 +109,14 @@ def followers(tokens: Int[Tensor, "sequence query"]) -> Bool[Tensor, "sequence q
     return after
 
 
+@head_score(
+    "repeated tokens",
+    of=lambda _, seen: raised_on_attended(seen.sample_pattern, seen.lift),
+    finish=lambda share: copying_of(share),
+    long_name="share of the OV circuit's logit rise that falls on attended tokens, -1 to 1",
+    reference="O22, rescaled",
+    needs=("direct path",),
+)
 def copying(
     pattern: Float[Tensor, "sequence head query source"], lift: Float[Tensor, "sequence head source target"]
 ) -> PerHead:
@@ -124,6 +148,14 @@ def copying_of(attended: Share) -> PerHead:
     return 4 * attended.value - 1
 
 
+@head_score(
+    "repeated tokens",
+    of=lambda _, seen: summed_lift(seen.sample_pattern, seen.lift),
+    long_name="OV logit lift on attended tokens",
+    units="nats",
+    reference="O22",
+    needs=("direct path",),
+)
 def logit_lift(
     pattern: Float[Tensor, "sequence head query source"], lift: Float[Tensor, "sequence head source target"]
 ) -> PerHead:
@@ -144,3 +176,35 @@ def summed_lift(
     per_query = (attention @ own)[..., 0] / attention.sum(dim=-1).clamp_min(torch.finfo(torch.float32).tiny)
     n_queries = torch.full((pattern.shape[1],), pattern.shape[0] * pattern.shape[2], device=pattern.device)
     return Share(per_query.sum(dim=(0, 2)), n_queries)
+
+
+@head_score(
+    "text",
+    of=lambda _, pattern: attention_to_previous(pattern),
+    long_name="attention to the token before, on text",
+    reference="E21",
+)
+def previous_token(pattern: Pattern) -> PerHead:
+    """Mean attention from each position to the one before, 0 to 1; `pattern` is that of a layer's heads."""
+    return attention_to_previous(pattern).value
+
+
+def attention_to_previous(pattern: Pattern) -> Share:
+    """`previous_token`, summed over positions, and their number."""
+    diagonal = pattern.diagonal(-1, dim1=-2, dim2=-1).float()
+    n_positions = torch.full((pattern.shape[1],), diagonal.shape[0] * diagonal.shape[2], device=pattern.device)
+    return Share(diagonal.sum(dim=(0, 2)), n_positions)
+
+
+@head_score(
+    "repeated tokens",
+    of=lambda _, seen: seen.stripes[1],
+    long_name="attention to earlier copies of the token, on repeated random tokens",
+    reference="E21",
+)
+def duplicate_token(pattern: Pattern, tokens: Int[Tensor, "sequence query"]) -> PerHead:
+    """Attention to earlier copies of the current token, summed over them, 0 to 1; mean over repeated tokens.
+
+    `pattern` and `tokens` are as in `prefix_matching`.
+    """
+    return attention_to(earlier_copies(tokens)[None])(pattern)[0].value

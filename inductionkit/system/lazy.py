@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 
 
 def lazy_names(
-    package: str, homes: Mapping[str, str]
+    package: str, homes: Mapping[str, str], modules: Sequence[str] = ()
 ) -> tuple[Callable[[str], object], Callable[[], list[str]], list[str]]:
     """The `__getattr__`, `__dir__` and `__all__` of a package whose public names live in its modules.
 
-    `homes` gives the module of each name. A module must not be named like one of them: once imported, it
-    would stand in the name's place.
+    `homes` gives the module of each name; `modules` are public themselves. No other module may be named like one of the
+    names: once imported, it would take the name's place.
     """
 
     def get(name: str) -> object:
+        if name in modules:
+            return import_module(f".{name}", package)
         if name not in homes:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
         value = getattr(import_module(f".{homes[name]}", package), name)
@@ -24,6 +26,6 @@ def lazy_names(
         return value
 
     def names() -> list[str]:
-        return sorted({*vars(sys.modules[package]), *homes})
+        return sorted({*vars(sys.modules[package]), *homes, *modules})
 
-    return get, names, sorted(homes)
+    return get, names, sorted([*homes, *modules])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,11 +21,14 @@ def is_url(path: str | Path) -> bool:
     return "://" in str(path)
 
 
-def read_zarr(path: str | Path) -> xr.Dataset:
-    """What a Zarr folder, zip file or URL holds, in memory. Raises HistoryError if it cannot be read or has pickles."""
+def read_zarr(path: str | Path, names: Sequence[str] | None = None) -> xr.Dataset:
+    """What a Zarr folder, zip file or URL holds, in memory; of `names` alone, if they are given.
+
+    Raises HistoryError if it cannot be read or has pickles.
+    """
     refuse_pickle(path)
     try:
-        stored = _read(path)
+        stored = _read(path, names)
     except (ValueError, KeyError, OSError, zipfile.BadZipFile) as error:
         raise HistoryError(f"{path} is not a Zarr store that can be read: {error}") from None
     for variable in stored.variables.values():
@@ -76,16 +80,23 @@ def _asks_for_pickle(document: object) -> bool:
     return isinstance(document, list) and any(map(_asks_for_pickle, document))
 
 
-def _read(path: str | Path) -> xr.Dataset:
+def _read(path: str | Path, names: Sequence[str] | None) -> xr.Dataset:
     if is_url(path):
-        return _load_scanned(xr.open_zarr(str(path), mask_and_scale=False))
+        return _load_written(xr.open_zarr(str(path), mask_and_scale=False), names)
     local = Path(path)
     with zarr.storage.ZipStore(local) if local.is_file() else zarr.storage.LocalStore(local) as store:
-        return _load_scanned(xr.open_zarr(store, mask_and_scale=False))
+        return _load_written(xr.open_zarr(store, mask_and_scale=False), names)
 
 
-def _load_scanned(stored: xr.Dataset) -> xr.Dataset:
-    """What has been scanned, without the places that a store keeps for what is still to come."""
+def _load_written(stored: xr.Dataset, names: Sequence[str] | None) -> xr.Dataset:
+    """What has been written, in order of steps, without the room that a growing store keeps for what is to come."""
+    if names is not None:
+        stored = stored[[name for name in (*names, "scanned", "n_logged") if name in stored]]
     if "scanned" in stored:
-        stored = stored.isel(step=np.flatnonzero(stored["scanned"].values)).drop_vars("scanned")
+        written = np.flatnonzero(stored["scanned"].values)
+        in_order = written[np.argsort(stored["step"].values[written], kind="stable")]
+        stored = stored.isel(step=in_order).drop_vars("scanned")
+    if "n_logged" in stored:
+        n_logged = int(stored["n_logged"])
+        stored = (stored.isel(log=slice(n_logged)) if "log" in stored.dims else stored).drop_vars("n_logged")
     return stored.load()

@@ -10,6 +10,7 @@ from jaxtyping import Float
 
 from ..display.score_maps import printable
 from ..errors import HistoryError
+from ..phase.clock import clock_of, elapsed
 from ._choices import Head, head_numbers
 
 METRICS = ("icl_score_change", "loss_change")
@@ -47,8 +48,7 @@ class AblationData:
         position = first["position"].values.astype(float)
         found["position"] = _binned(position, edges)
         if self.steps:
-            elapsed = first["tokens_seen"] if self._knows_tokens else first["step"]
-            found["step"], found["elapsed"] = first["step"].values.astype(float), elapsed.values.astype(float)
+            found["step"], found["elapsed"] = elapsed(first, "steps"), elapsed(first)
         return {
             name: values.astype(np.float64 if name in ("step", "elapsed") else np.float32)
             for name, values in found.items()
@@ -63,7 +63,7 @@ class AblationData:
             "layers": self.layers,
             "heads": self.head_numbers,
             "sets": self.sets,
-            "elapsed": ("tokens" if self._knows_tokens else "steps") if self.steps else None,
+            "elapsed": clock_of(first) if self.steps else None,
             "metrics": self.metrics,
             "iclPositions": icl if len(icl) == 2 else None,
             "random": None,
@@ -75,11 +75,6 @@ class AblationData:
         change = change[-1] if self.steps else change
         known = np.where(np.isfinite(change), change, -np.inf)
         return int(known.argmax())
-
-    @property
-    def _knows_tokens(self) -> bool:
-        first = self.sets_of_kind[0]
-        return "tokens_seen" in first.coords and bool(np.isfinite(first["tokens_seen"].values.astype(float)).all())
 
     def _stepped(self, ablations: xr.Dataset, name: str) -> np.ndarray:
         order = ("step", "layer", "head", "ablation", "position")

@@ -128,6 +128,17 @@ class Choices:
         return pair
 
 
+def common_traits(ours: Choices, theirs: Choices) -> list[str]:
+    """The traits for which two explorers have the same choices. Raises HistoryError if their checkpoints differ."""
+    if ours.steps != theirs.steps:
+        raise HistoryError(
+            f"explorers of {len(ours.steps)} and {len(theirs.steps)} checkpoints at different steps cannot be linked; "
+            f"compare two runs with PhaseComparison(explorer, other)"
+        )
+    same_heads = (ours.layers, ours.heads) == (theirs.layers, theirs.heads)
+    return ["step", *(("head", "heads") if same_heads else ()), *(("text",) if ours.texts == theirs.texts else ())]
+
+
 def pair_of(value: Any) -> Head | None:
     """A (layer, head) out of two whole numbers, None if the value is anything else."""
     try:

@@ -11,6 +11,7 @@ import xarray as xr
 from .. import plots
 from ..history import PATTERN_SCALE
 from ..phase import PhaseChange, token_loss_change
+from ..phase.clock import elapsed
 from ._phase_data import score_names
 
 if TYPE_CHECKING:
@@ -30,15 +31,15 @@ def draw_views(
     text: str | None,
 ) -> Figure:
     """A panel for each view, two in a row; a line marks `step` in those over training."""
-    scores = score_names(history)
+    scores, seen = score_names(history), elapsed(history)
     draw: dict[str, tuple[str, Callable[[Axes], object]]] = {}
-    if "loss" in history and "tokens_seen" in history.coords:
+    if plots.is_measured(history, "loss"):
         draw["loss"] = "loss", lambda ax: plots.plot_loss(history, phase, ax)
-    if "icl_score" in history and "tokens_seen" in history.coords:
+    if plots.is_measured(history, "icl_score"):
         draw["icl"] = "in-context learning", lambda ax: plots.plot_icl_score(history, phase, ax)
-    if "loss_by_position" in history and "tokens_seen" in history.coords:
+    if plots.is_measured(history, "loss_by_position"):
         draw["slopes"] = "loss slopes", lambda ax: plots.plot_loss_slopes(history, phase, ax)
-    if "prefix_matching" in scores and "tokens_seen" in history.coords:
+    if plots.is_measured(history, "prefix_matching"):
         draw["trajectories"] = "prefix matching", lambda ax: plots.plot_prefix_matching(history, phase, ax)
     if scores:
         draw["grid"] = f"heads at step {step:,}", lambda ax: plots.plot_head_scores(history, step, scores[0], ax=ax)
@@ -64,7 +65,7 @@ def draw_views(
         view_on(ax)
         ax.set_title(title)
         if view in OVER_TRAINING:
-            ax.axvline(float(history["tokens_seen"].sel(step=step)), color="black", linewidth=1)
+            ax.axvline(seen[history["step"].values.tolist().index(step)], color="black", linewidth=1)
     return figure
 
 
@@ -81,9 +82,7 @@ def _pattern(history: xr.Dataset, step: int, head: tuple[int, int], text: str | 
 
 def _text_loss(history: xr.Dataset, step: int, phase: PhaseChange | None, text: str | None, ax: Axes) -> None:
     """The change of each token's loss since the last checkpoint before the window, or else the first."""
-    seen = history["tokens_seen"].values if "tokens_seen" in history.coords else np.empty(0)
-    window = phase.window_tokens if phase else None
-    before = int((seen <= window[0]).sum()) - 1 if window and seen.size else 0
+    before = int((elapsed(history) <= phase.window[0]).sum()) - 1 if phase and phase.window else 0
     reference = int(history["step"].values[max(before, 0)])
     change = token_loss_change(history, _index(history, text), reference, step)["change"].values
     ax.bar(np.arange(len(change)), change, width=0.85, color=np.where(change < 0, plots.COLOURS[0], plots.COLOURS[1]))

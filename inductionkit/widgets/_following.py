@@ -6,15 +6,12 @@ import threading
 import weakref
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import xarray as xr
 
 from ..errors import HistoryError
 from ..history import open_history
-
-if TYPE_CHECKING:
-    from .phase_explorer import PhaseExplorer
 
 
 class Observable(Protocol):
@@ -23,14 +20,21 @@ class Observable(Protocol):
     def observe(self, observer: Callable[[xr.Dataset], None]) -> None: ...
 
 
-def follow_store(explorer: PhaseExplorer, store: str | Path, seconds: float) -> None:
+class Follower(Protocol):
+    """A widget that shows a history, such as a `PhaseExplorer`."""
+
+    history: xr.Dataset
+    comm: object
+
+
+def follow_store(explorer: Follower, store: str | Path, seconds: float) -> None:
     """Show what a store holds, now and again and again in a thread; it ends when the explorer is gone or closed."""
     explorer.history = open_history(store)
     thread = threading.Thread(target=_keep_up, args=(weakref.ref(explorer), store, seconds), daemon=True)
     thread.start()
 
 
-def _keep_up(reference: weakref.ref[PhaseExplorer], store: str | Path, seconds: float) -> None:
+def _keep_up(reference: weakref.ref[Follower], store: str | Path, seconds: float) -> None:
     pause = threading.Event()
     while not pause.wait(seconds):
         explorer = reference()

@@ -7,60 +7,60 @@ from collections.abc import Sequence
 import numpy as np
 import xarray as xr
 
-from ..history import HEAD_SCORES, PATTERN_SCALE, validate
+from ..history import PATTERN_SCALE, head_scores, validate
 from ..phase import loss_slope_map
-from ._pattern_series import Film, film_arrays, has_patterns
+from ..phase.clock import clock_of, elapsed, logged_at
+from ._pattern_series import HeadText, has_patterns, series_arrays
 from ._payload import halved, pack_arrays
 
 # A training log may hold a value for every step; a chart is some 600 pixels wide.
 MAX_LOG_POINTS = 1200
 MIN_SLOPE_POSITIONS = 16  # as `loss_slope_map` asks for
-# Each view, and the variables of which it needs at least one.
-VIEWS = {
+# Each view, and the variables of which it needs at least one; none are named where any score of the heads will do.
+VIEWS: dict[str, tuple[str, ...]] = {
     "loss": ("loss", "training_loss"),
     "icl": ("icl_score",),
     "slopes": ("loss_by_position",),
-    "trajectories": HEAD_SCORES,
-    "grid": HEAD_SCORES,
-    "scatter": HEAD_SCORES,
+    "trajectories": (),
+    "grid": (),
+    "scatter": (),
     "pattern": ("pattern",),
     "text": ("text_loss",),
 }
 
 
 def phase_payload(
-    history: xr.Dataset, views: Sequence[str], films: tuple[list[Film], list[int]] | None, control: xr.Dataset | None
+    history: xr.Dataset,
+    views: Sequence[str],
+    series: tuple[list[HeadText], list[int]] | None,
+    control: xr.Dataset | None,
 ) -> tuple[dict[str, object], bytes]:
     """The header (plain JSON) and the buffer of what the views show; variables that a history lacks are left out."""
-    arrays = {"step": _axis(history, "step"), **_checkpoints(history, views)}
-    if "loss" in views and "training_loss" in history and "log_tokens_seen" in history.coords:
-        arrays["log_elapsed"], arrays["training_loss"] = _thin(
-            _axis(history, "log_tokens_seen"), history["training_loss"].values
-        )
+    arrays = _checkpoints(history, views)
+    if "loss" in views and "training_loss" in history and (at := logged_at(history)) is not None:
+        arrays["log elapsed"], arrays["training_loss"] = _thin(at, history["training_loss"].values)
     scores = score_names(history) if {"trajectories", "grid", "scatter"} & set(views) else []
     arrays |= {name: halved(history[name].values) for name in scores}
     if "slopes" in views:
         arrays |= _slopes(history)
     if "text" in views and "text_loss" in history:
         arrays["text_loss"] = _floats(history["text_loss"])
-    if films:
-        arrays |= film_arrays(history, *films)
+    if series:
+        arrays |= series_arrays(history, *series)
     if control is not None:
-        arrays |= {f"control_{name}": values for name, values in _checkpoints(control, views).items()}
-        arrays["control_step"] = _axis(control, "step")
+        arrays |= {f"control {name}": values for name, values in _checkpoints(control, views).items()}
     table, buffer = pack_arrays(arrays)
     texts = text_names(history) if {"pattern", "text"} & set(views) else []
     layers, heads = head_labels(history)
     header = {
         "arrays": table,
         "views": list(views),
-        "elapsed": "tokens" if "tokens_seen" in history.coords else "steps",
         "layers": layers,
         "heads": heads,
         "scores": [{"name": name, "units": _units(history[name])} for name in scores],
         "texts": texts,
         "tokens": [_tokens(history, index) for index in range(len(texts))],
-        "films": {"heads_texts": films[0], "steps": films[1]} if films else None,
+        "series": {"heads_texts": series[0], "steps": series[1]} if series else None,
         "patternScale": PATTERN_SCALE,
         "model": str(history.attrs.get("model", "")),
         "control": str(control.attrs.get("model", "")) or "control" if control is not None else None,
@@ -71,12 +71,14 @@ def phase_payload(
 
 def lacking_views(history: xr.Dataset, views: Sequence[str]) -> dict[str, tuple[str, ...]]:
     """The views that a history has nothing for, with the variables that they would need."""
-    return {view: VIEWS[view] for view in views if not any(name in history for name in VIEWS[view])}
+    scores = _scores_over_training(history)
+    return {view: VIEWS[view] for view in views if not any(name in history for name in VIEWS[view] or scores)}
 
 
 def score_names(history: xr.Dataset) -> list[str]:
-    """The per-head scores that were measured anywhere, in the schema's order."""
-    return [name for name in HEAD_SCORES if name in history and np.isfinite(history[name].values).any()]
+    """The per-head scores that were measured at any step, prefix matching first."""
+    measured = [name for name in _scores_over_training(history) if np.isfinite(history[name].values).any()]
+    return sorted(measured, key=lambda name: name != "prefix_matching")
 
 
 def head_labels(history: xr.Dataset) -> tuple[list[int], list[int]]:
@@ -101,7 +103,8 @@ def heads_by_strength(history: xr.Dataset) -> list[int]:
     """All heads, counted through the layers, by prefix matching at the last checkpoint that has any, highest first."""
     layers, heads = head_labels(history)
     strength = np.zeros(len(layers) * len(heads))
-    for scores in history["prefix_matching"].values[::-1] if "prefix_matching" in history else ():
+    over_training = "prefix_matching" in _scores_over_training(history)
+    for scores in history["prefix_matching"].values[::-1] if over_training else ():
         if np.isfinite(scores).any():
             strength = np.where(np.isfinite(scores), scores, -np.inf).ravel()
             break
@@ -109,9 +112,15 @@ def heads_by_strength(history: xr.Dataset) -> list[int]:
     return order
 
 
+def _scores_over_training(history: xr.Dataset) -> list[str]:
+    return [name for name in head_scores(history) if "step" in history[name].dims]
+
+
 def _checkpoints(history: xr.Dataset, views: Sequence[str]) -> dict[str, np.ndarray]:
-    validate(history)
-    curves = {"elapsed": _axis(history, "tokens_seen" if "tokens_seen" in history.coords else "step")}
+    """The checkpoints in steps, in tokens where these are its clock, and the curves over them."""
+    curves = {"step": elapsed(validate(history), "steps")}
+    if clock_of(history) == "tokens":
+        curves["tokens_seen"] = elapsed(history, "tokens")
     for view, name in (("loss", "loss"), ("icl", "icl_score")):
         if view in views and name in history:
             curves[name] = _floats(history[name])
@@ -123,26 +132,25 @@ def _slopes(history: xr.Dataset) -> dict[str, np.ndarray]:
         return {}
     with np.errstate(invalid="ignore"):  # an infinite loss has no slope: NaN
         slopes = loss_slope_map(history)
-    return {"slope": halved(slopes["loss_slope"].values), "slope_position": _axis(slopes, "position")}
+    return {
+        "loss slope": halved(slopes["loss_slope"].values),
+        "slope position": slopes["position"].values.astype(np.float64),
+    }
 
 
-def _thin(tokens: np.ndarray, loss: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """At most MAX_LOG_POINTS points: means over bins of equal width in log tokens."""
-    keep = np.isfinite(loss) & (tokens > 0)
-    tokens, loss = tokens[keep], loss[keep].astype(np.float64)
-    if len(tokens) > MAX_LOG_POINTS:
-        log = np.log(tokens)
+def _thin(seen: np.ndarray, loss: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """At most MAX_LOG_POINTS points: means over bins of equal width in the log of elapsed training."""
+    keep = np.isfinite(loss) & np.isfinite(seen) & (seen > 0)
+    seen, loss = seen[keep], loss[keep].astype(np.float64)
+    if len(seen) > MAX_LOG_POINTS:
+        log = np.log(seen)
         edges = np.linspace(log.min(), log.max(), MAX_LOG_POINTS + 1)[1:-1]
         bins = np.digitize(log, edges)
         count = np.bincount(bins, minlength=MAX_LOG_POINTS)
         filled = count > 0
-        tokens = np.exp(np.bincount(bins, log, MAX_LOG_POINTS)[filled] / count[filled])
+        seen = np.exp(np.bincount(bins, log, MAX_LOG_POINTS)[filled] / count[filled])
         loss = np.bincount(bins, loss, MAX_LOG_POINTS)[filled] / count[filled]
-    return tokens, loss.astype(np.float32)
-
-
-def _axis(history: xr.Dataset, name: str) -> np.ndarray:
-    return history[name].values.astype(np.float64)
+    return seen, loss.astype(np.float32)
 
 
 def _floats(variable: xr.DataArray) -> np.ndarray:

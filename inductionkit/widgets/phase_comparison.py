@@ -1,4 +1,4 @@
-"""PhaseComparison: two runs side by side, on one clock in training tokens."""
+"""PhaseComparison: two runs side by side, on one clock."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import traitlets
 import xarray as xr
 
-from ..errors import HistoryError
+from ..phase.clock import clock_of, elapsed
 from ._payload import ALIGNMENT
 from ._widget import PayloadWidget
 from .phase_explorer import PhaseExplorer
@@ -17,12 +17,14 @@ SIDES = ("left", "right")
 
 
 class PhaseComparison(PayloadWidget):
-    """Two runs side by side: one clock, in training tokens, steps both to their checkpoints nearest to it.
+    """Two runs side by side: one clock steps both to their checkpoints nearest to it.
 
-    Charts of the same view share their axes. Set `clock`, or anything in `left` and `right`, each an explorer of its
-    own with `step`, `head`, `heads` and `text`. Runs that differ in more than one thing differ for any of them.
+    The clock counts training tokens, or optimiser steps if a run or its control does not know its tokens at every
+    checkpoint. Charts of the same view share their axes. Set `clock`, or anything in `left` and `right`, each an
+    explorer of its own with `step`, `head`, `heads` and `text`. Runs that differ in more than one thing differ for any
+    of them.
 
-    Raises HistoryError if one of them has no `tokens_seen`, or is neither a history nor an explorer.
+    Raises HistoryError if one of them is neither a history nor an explorer.
 
     >>> from inductionkit.testing import synthetic_history
     >>> both = PhaseComparison(synthetic_history(), synthetic_history(n_steps=9, window=None))
@@ -34,15 +36,15 @@ class PhaseComparison(PayloadWidget):
     bundle = "phase_explorer"
     choices = ("clock", "_left", "_right")
 
-    clock = traitlets.Float(help="training tokens seen").tag(sync=True)
+    clock = traitlets.Float(help="training tokens seen, or optimiser steps").tag(sync=True)
     _left = traitlets.Dict(help="what is chosen on the left, as the browser has it").tag(sync=True)
     _right = traitlets.Dict().tag(sync=True)
 
     def __init__(self, left: PhaseExplorer | xr.Dataset, right: PhaseExplorer | xr.Dataset) -> None:
-        self.left, self.right = (_side(side, which) for side, which in ((left, "left"), (right, "right")))
+        self.left, self.right = _side(left), _side(right)
         self._moving = False
         payload = _joined([explorer._header for explorer in self._explorers], [one._data for one in self._explorers])
-        clock = max(_elapsed(explorer)[-1] for explorer in self._explorers)
+        clock = max(self._elapsed(explorer)[-1] for explorer in self._explorers)
         super().__init__(*payload, clock=clock, _left=_chosen(self.left), _right=_chosen(self.right))
         for name, explorer in zip(SIDES, self._explorers):
             self.observe(lambda change, explorer=explorer: self._take_choice(explorer, change["new"]), f"_{name}")
@@ -54,6 +56,11 @@ class PhaseComparison(PayloadWidget):
     def _explorers(self) -> tuple[PhaseExplorer, PhaseExplorer]:
         return self.left, self.right
 
+    def _elapsed(self, explorer: PhaseExplorer) -> np.ndarray:
+        """How much training each checkpoint of a side has seen, on the clock of both."""
+        shown = (one for side in self._explorers for one in (side._history, side._control) if one is not None)
+        return elapsed(explorer._history, clock_of(*shown))
+
     @traitlets.observe("clock")
     def _step_to_clock(self, change: traitlets.Bunch) -> None:
         if self._moving or change["old"] is traitlets.Undefined:
@@ -61,7 +68,7 @@ class PhaseComparison(PayloadWidget):
         self._moving = True
         try:
             for explorer in self._explorers:
-                explorer.step = explorer._steps[int(np.abs(_elapsed(explorer) - change["new"]).argmin())]
+                explorer.step = explorer._steps[int(np.abs(self._elapsed(explorer) - change["new"]).argmin())]
         finally:
             self._moving = False
 
@@ -77,9 +84,10 @@ class PhaseComparison(PayloadWidget):
     def _tell(self, name: str, explorer: PhaseExplorer) -> None:
         """A side was set in Python: the browser hears of it, and a new step moves the clock and the other side."""
         setattr(self, f"_{name}", _chosen(explorer))
-        elapsed = _elapsed(explorer)[explorer._steps.index(explorer.step)]
-        if not self._moving and np.abs(_elapsed(explorer) - self.clock).min() < abs(elapsed - self.clock):
-            self.clock = elapsed
+        seen = self._elapsed(explorer)
+        at = seen[explorer._steps.index(explorer.step)]
+        if not self._moving and np.abs(seen - self.clock).min() < abs(at - self.clock):
+            self.clock = at
 
     def _grow(self) -> None:
         self._header, self._data = _joined(*zip(*((one._header, one._data) for one in self._explorers)))
@@ -109,14 +117,12 @@ class _Side(PhaseExplorer):
         pass
 
 
-def _side(given: PhaseExplorer | xr.Dataset, which: str) -> PhaseExplorer:
+def _side(given: PhaseExplorer | xr.Dataset) -> PhaseExplorer:
     """An explorer of what is given, standing where the given one stands."""
     if isinstance(given, PhaseExplorer):
-        explorer = _Side(given._history, window=given._window, control=given._control, views=given._views)
+        explorer = _Side(given._history, phase=given._phase, control=given._control, views=given._views)
     else:
         explorer = _Side(given)
-    if explorer._header["elapsed"] != "tokens":
-        raise HistoryError(f"the {which} history has no tokens_seen, so it cannot stand on a clock in tokens")
     for name in explorer.choices if isinstance(given, PhaseExplorer) else ():
         setattr(explorer, name, getattr(given, name))
     return explorer
@@ -124,10 +130,6 @@ def _side(given: PhaseExplorer | xr.Dataset, which: str) -> PhaseExplorer:
 
 def _chosen(explorer: PhaseExplorer) -> dict[str, object]:
     return {name: getattr(explorer, name) for name in explorer.choices}
-
-
-def _elapsed(explorer: PhaseExplorer) -> np.ndarray:
-    return explorer._history["tokens_seen"].values.astype(float)
 
 
 def _joined(headers: Sequence[dict[str, object]], parts: Sequence[bytes]) -> tuple[dict[str, object], bytes]:

@@ -9,20 +9,20 @@ from typing import TYPE_CHECKING, ClassVar, Self, TypeGuard
 
 import traitlets
 import xarray as xr
+from ipywidgets import jslink
 
 from ..errors import HistoryError
 from ..history import validate
-from ._choices import Choices, Head, HeadsChoice
+from ..phase.drawing import PhaseLike, phase_to_draw
+from ._choices import Choices, Head, HeadsChoice, common_traits
+from ._figure import draw_views
 from ._following import Observable, follow_store
-from ._linking import link_explorers
-from ._pattern_series import choose_films, has_patterns, one_pattern
+from ._pattern_series import choose_series, has_patterns, one_pattern
 from ._phase_data import VIEWS, heads_by_strength, lacking_views, phase_payload
-from ._phase_marks import WindowLike, as_phase, window_header
+from ._phase_marks import phase_header
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-    from .phase_comparison import PhaseComparison
 
 
 class PhaseExplorer(HeadsChoice):
@@ -35,7 +35,7 @@ class PhaseExplorer(HeadsChoice):
     checkpoint. Views whose variables the history lacks are left out. Stepping happens in the browser.
 
     Traits, each of which can be set and observed: `step`; `head`, the (layer, head) whose pattern is shown; `heads`,
-    the highlighted ones, at first those that form in `window`; `text`.
+    the highlighted ones, at first those that form in the window of `phase`; `text`.
 
     Attention patterns beyond 8 MB stay with Python: the browser asks for them, and a saved page holds those of the
     chosen and the strongest heads.
@@ -46,8 +46,9 @@ class PhaseExplorer(HeadsChoice):
     ----------
     history
         What `scan_run` returns or `open_history` reads.
-    window
-        The phase window to shade: what `find_phase_change` returns, or `(start_tokens, end_tokens)`.
+    phase
+        The phase change to shade: what `find_phase_change` returns, or a window `(start, end)` in tokens, in steps
+        where the history does not know its tokens. A phase change that was not found is not shaded.
     control
         A second history, of a one-layer model for instance, whose loss and in-context-learning curves are drawn
         behind in grey.
@@ -57,13 +58,13 @@ class PhaseExplorer(HeadsChoice):
     Raises
     ------
     HistoryError
-        If a history does not follow the schema, the window is none, a view is unknown or has no data, or a trait is
-        set to something that the history does not have.
+        If a history does not follow the schema, `phase` does not belong to it, a view is unknown or has no data, or a
+        trait is set to something that the history does not have.
 
     Examples
     --------
     >>> from inductionkit.testing import synthetic_history
-    >>> explorer = PhaseExplorer(synthetic_history(), window=(8e6, 2e7))
+    >>> explorer = PhaseExplorer(synthetic_history(), phase=(8e6, 2e7))
     >>> explorer.step, explorer.head, explorer.text
     (24414, (1, 0), 'repeated words')
     """
@@ -82,19 +83,19 @@ class PhaseExplorer(HeadsChoice):
         self,
         history: xr.Dataset,
         *,
-        window: WindowLike = None,
+        phase: PhaseLike = None,
         control: xr.Dataset | None = None,
         views: Sequence[str] | None = None,
     ) -> None:
-        self._window, self._control = window, control
+        self._phase, self._control = phase, control
         self._views = _checked_views(validate(history), self.views if views is None else views)
         choices = Choices.of(history)
-        forming = getattr(window, "heads", ())
+        found = phase_to_draw(history, phase)
         super().__init__(
             *self._take(history, choices),
             step=choices.steps[-1],
             head=_strongest(history, choices),
-            heads=tuple(head for head in forming if choices.has_head(head)),
+            heads=tuple(head for head in (found.heads if found else ()) if choices.has_head(head)),
             text=next(iter(choices.texts), None),
         )
         self.on_msg(lambda _widget, content, _buffers: self._reply(content))
@@ -133,23 +134,19 @@ class PhaseExplorer(HeadsChoice):
     def link(self, other: PhaseExplorer) -> Self:
         """Keep step, heads and text the same as another explorer's, such as one of other views in another cell.
 
-        The browser links them, with or without a kernel. Raises HistoryError if the other has other checkpoints; two
-        runs stand on one clock in a `PhaseComparison`.
+        The browser links them, with or without a kernel. Raises HistoryError if the other has other checkpoints; a
+        `PhaseComparison` shows two runs on one clock.
         """
-        link_explorers(self, other)
+        for trait in common_traits(self._choices, other._choices):
+            # Python sets the value now; the browser keeps it the same from here on.
+            setattr(other, trait, getattr(self, trait))
+            jslink((self, trait), (other, trait))
         return self
-
-    def beside(self, other: PhaseExplorer) -> PhaseComparison:
-        """This run and that of the explorer `other`, side by side on one clock in tokens."""
-        from .phase_comparison import PhaseComparison
-
-        return PhaseComparison(self, other)
 
     def to_figure(self) -> Figure:
         """A Matplotlib figure of the views at the current step, for papers. Needs the extra `plots`."""
-        from ._figure import draw_views
-
-        return draw_views(self._history, self._views, as_phase(self._window), self.step, self.head, self.text)
+        phase = phase_to_draw(self._history, self._phase)
+        return draw_views(self._history, self._views, phase, self.step, self.head, self.text)
 
     def _take(self, history: xr.Dataset, choices: Choices) -> tuple[dict[str, object], bytes]:
         """Header and data of a history, which is then the one on show."""
@@ -161,15 +158,15 @@ class PhaseExplorer(HeadsChoice):
     def _payload(
         self, history: xr.Dataset, choices: Choices, heads: Sequence[int], text: int, index: int
     ) -> tuple[dict[str, object], bytes]:
-        with_films = "pattern" in self._views and has_patterns(history)
-        films = choose_films(history, heads, text, index) if with_films else None
-        header, data = phase_payload(history, self._views, films, self._control)
-        return header | window_header(history, self._window), data
+        with_patterns = "pattern" in self._views and has_patterns(history)
+        series = choose_series(history, heads, text, index) if with_patterns else None
+        header, data = phase_payload(history, self._views, series, self._control)
+        return header | phase_header(history, self._phase), data
 
     def _payload_to_save(self) -> tuple[dict[str, object], bytes]:
         """A page cannot ask for patterns: those of the chosen heads and text come first."""
-        films, choices = self._header["films"], self._choices
-        if films is None or len(films["heads_texts"]) * len(films["steps"]) == self._n_patterns:
+        series, choices = self._header["series"], self._choices
+        if series is None or len(series["heads_texts"]) * len(series["steps"]) == self._n_patterns:
             return self._header, self._data
         chosen = [choices.number_of(head) for head in (self.head, *self.heads) if head is not None]
         heads = list(dict.fromkeys([*chosen, *heads_by_strength(self._history)]))
@@ -235,7 +232,8 @@ def _checked_views(history: xr.Dataset, views: Sequence[str] | None) -> tuple[st
         raise HistoryError(f"views={views!r} names no view of the explorer, which has {', '.join(VIEWS)}")
     for view, variables in lacking_views(history, asked).items():
         known = ", ".join(map(str, history.data_vars))
-        raise HistoryError(f"the view {view!r} needs {' or '.join(variables)}; the history has {known}")
+        needed = " or ".join(variables) or "a score of each head at each step"
+        raise HistoryError(f"the view {view!r} needs {needed}; the history has {known}")
     return tuple(view for view in VIEWS if view in asked)
 
 

@@ -127,7 +127,7 @@ def history() -> xr.Dataset:
 @pytest.fixture
 def explorer(opened, history) -> Page:
     """The saved page of the synthetic history."""
-    return opened(PhaseExplorer(history, window=WINDOW))
+    return opened(PhaseExplorer(history, phase=WINDOW))
 
 
 @pytest.fixture(scope="session")

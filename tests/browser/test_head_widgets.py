@@ -12,7 +12,7 @@ from browser.pages import HOSTILE, check_accessibility, check_fits
 from playwright.sync_api import Locator, Page, expect
 from tokenizers import Tokenizer, models
 
-from inductionkit.ablation import ablate_heads, compare_with_random_heads
+from inductionkit.ablation import compare_with_random_heads, scan_ablations
 from inductionkit.scores.prompts import PromptSettings, repeated_random_tokens
 from inductionkit.testing import hand_built_model, perfect_induction_model
 from inductionkit.widgets.ablation_view import AblationView
@@ -80,8 +80,8 @@ def rows_attended(page: Page, n_tokens: int) -> list[int]:
 def ablations() -> dict[str, xr.Dataset]:
     model = hand_built_model([["previous-token", "idle"], ["induction", "idle"]])
     tokens = repeated_random_tokens(40, 0, PromptSettings(4))
-    kinds = {kind: ablate_heads(model, tokens, kind=kind, progress=False) for kind in ("full", "pattern_preserving")}
-    sets = ablate_heads(model, tokens, [[(0, 0), (1, 0)], [(0, 1)], [(1, 1)]], progress=False)
+    kinds = {kind: scan_ablations(model, tokens, kind=kind, progress=False) for kind in ("full", "pattern_preserving")}
+    sets = scan_ablations(model, tokens, [[(0, 0), (1, 0)], [(0, 1)], [(1, 1)]], progress=False)
     return {**kinds, "sets": sets, "random": compare_with_random_heads(model, tokens, [(1, 0)], progress=False)}
 
 

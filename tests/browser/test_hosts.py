@@ -23,7 +23,7 @@ from inductionkit.testing import synthetic_history
 CELL = """
 import torch
 from IPython.display import display
-from inductionkit.ablation import ablate_heads
+from inductionkit.ablation import scan_ablations
 from inductionkit.scores.prompts import PromptSettings, repeated_random_tokens
 from inductionkit.superposition import example_superposition
 from inductionkit.testing import perfect_induction_model, synthetic_history
@@ -32,11 +32,11 @@ from inductionkit.widgets import *
 history = synthetic_history()
 model, tokens = perfect_induction_model(), repeated_random_tokens(40, 0, PromptSettings(2))
 display(
-    PhaseExplorer(history, window=(8e6, 2e7)),
-    PhaseExplorer(history).beside(PhaseExplorer(synthetic_history(n_steps=9, window=None))),
+    PhaseExplorer(history, phase=(8e6, 2e7)),
+    PhaseComparison(history, synthetic_history(n_steps=9, window=None)),
     HeadScan(history.isel(step=-1)),
     AttentionView(model, torch.arange(12)),
-    AblationView(ablate_heads(model, tokens, progress=False)),
+    AblationView(scan_ablations(model, tokens, progress=False)),
     SuperpositionView(example_superposition("geometry-2d")),
     PhaseDiagramView(example_superposition("phase-diagram-3-2")),
     DoubleDescentView(example_superposition("double-descent")),

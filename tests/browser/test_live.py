@@ -24,7 +24,7 @@ STEPS = [str(step) for step in synthetic_history()["step"].values]
 EXPLORER = """
 from inductionkit.testing import synthetic_history
 from inductionkit.widgets import *
-explorer = PhaseExplorer(synthetic_history(), window=(8e6, 2e7))
+explorer = PhaseExplorer(synthetic_history(), phase=(8e6, 2e7))
 explorer
 """
 
@@ -131,7 +131,7 @@ def test_views_of_two_cells_are_linked(live):
     page = live(
         EXPLORER,
         "from inductionkit.widgets import _pattern_series\n"
-        "_pattern_series.BUDGET_BYTES = 10_000  # less than one film\n"
+        "_pattern_series.BUDGET_BYTES = 10_000  # less than one series\n"
         "pattern, losses = AttentionPattern(explorer.history), LossView(explorer.history)\n"
         "explorer.link(pattern); pattern.link(losses)\n"
         "pattern",
@@ -155,9 +155,7 @@ def test_views_of_two_cells_are_linked(live):
 
 def test_a_comparison(live):
     page = live(
-        EXPLORER.replace(
-            "\nexplorer\n", "\nboth = explorer.beside(PhaseExplorer(synthetic_history(n_steps=9)))\nboth\n"
-        ),
+        EXPLORER.replace("\nexplorer\n", "\nboth = PhaseComparison(explorer, synthetic_history(n_steps=9))\nboth\n"),
         "print(both.left.step, both.right.step, both.right.head)",
         "both.right.step = both.right._steps[4]",
     )
@@ -196,7 +194,7 @@ def test_stepping_goes_on_when_the_kernel_dies(live):
 def test_a_pattern_that_did_not_come_along_is_missed_when_the_kernel_is_gone(live):
     page = live(
         "from inductionkit.widgets import _pattern_series\n"
-        f"_pattern_series.BUDGET_BYTES = 10_000  # less than one film\n{EXPLORER}"
+        f"_pattern_series.BUDGET_BYTES = 10_000  # less than one series\n{EXPLORER}"
     )
     root = widget(page, 0)
     shut_kernel_down(page)

@@ -22,11 +22,12 @@ from browser.pages import (
 )
 from playwright.sync_api import Page, expect
 
-from inductionkit.history import HEAD_SCORES
+from inductionkit.history import head_scores
 from inductionkit.testing import synthetic_history
 from inductionkit.widgets import PhaseExplorer
 
 HALF = 12
+SCORES = head_scores(synthetic_history())
 
 
 def pixels(page: Page, n_tokens: int) -> np.ndarray:
@@ -205,8 +206,8 @@ def test_hostile_tokens_are_shown_and_do_nothing(opened):
     ("missing", "shown"),
     [
         (["pattern", "text_loss"], "loss icl slopes trajectories grid scatter"),
-        (["training_loss", *HEAD_SCORES[1:]], "loss icl slopes trajectories grid pattern text"),
-        (HEAD_SCORES, "loss icl slopes pattern text"),
+        (["training_loss", *SCORES[1:]], "loss icl slopes trajectories grid pattern text"),
+        (SCORES, "loss icl slopes pattern text"),
         (["loss", "training_loss", "icl_score", "loss_by_position"], "trajectories grid scatter pattern text"),
     ],
 )
@@ -218,7 +219,8 @@ def test_views_without_data_are_left_out(opened, history, missing, shown):
 
 
 @pytest.mark.parametrize(
-    "change", ["missing values", "one of each", "untrained checkpoint", "no tokens seen", "all missing"]
+    "change",
+    ["missing values", "one of each", "untrained checkpoint", "no tokens seen", "unknown tokens", "all missing"],
 )
 def test_odd_histories_draw_finite_shapes(opened, change):
     history = synthetic_history(n_steps=1, n_layers=1, n_heads=1) if change == "one of each" else synthetic_history()
@@ -240,10 +242,12 @@ def test_odd_histories_draw_finite_shapes(opened, change):
         history = history.assign_coords(tokens_seen=("step", np.r_[0, history["tokens_seen"].values[1:]]))
     if change == "no tokens seen":
         history = history.drop_vars("tokens_seen")
+    if change == "unknown tokens":
+        history = history.assign_coords(tokens_seen=("step", np.r_[np.nan, history["tokens_seen"].values[1:]]))
     if change == "all missing":
         history = history[["loss", "prefix_matching"]]
         history["loss"].values[:] = history["prefix_matching"].values[:] = np.nan
-    page = opened(PhaseExplorer(history, window=WINDOW))
+    page = opened(PhaseExplorer(history, phase=WINDOW))
     expect(page.locator(".ik-root[data-step]")).to_be_visible()
     if change == "missing values":
         assert page.get_by_text("no data at this checkpoint").is_visible()
@@ -276,7 +280,7 @@ def test_the_page_s_policy_refuses_other_scripts_and_requests(visit, tmp_path, h
 
 @pytest.mark.parametrize("width", [1200, 600, 360])
 def test_it_fits_its_width(opened, history, width):
-    page = opened(PhaseExplorer(history, window=WINDOW), width=width)
+    page = opened(PhaseExplorer(history, phase=WINDOW), width=width)
     check_fits(page)
     columns = page.locator(".ik-grid").evaluate("grid => getComputedStyle(grid).gridTemplateColumns.split(' ').length")
     assert columns == (2 if width == 1200 else 1)
@@ -302,7 +306,7 @@ def test_a_step_is_drawn_within_a_frame(opened):
     token = ("text", "query"), np.array([["w"] * 64], dtype=object)
     pattern = dims, np.full((154, 12, 12, 1, 64, 64), 4, np.uint8)
     history = history.drop_vars(["pattern", "ov_lift", "token", "text_loss"]).assign(pattern=pattern, token=token)
-    page = opened(PhaseExplorer(history, window=WINDOW))
+    page = opened(PhaseExplorer(history, phase=WINDOW))
     settled_box(page.locator(".ik-root"))
     times = page.evaluate(
         """async () => {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 
 import numpy as np
@@ -22,7 +23,7 @@ from playwright.sync_api import expect
 
 from inductionkit.phase import find_phase_change
 from inductionkit.testing import synthetic_history
-from inductionkit.widgets import PhaseExplorer, _pattern_series
+from inductionkit.widgets import PhaseComparison, PhaseExplorer, _pattern_series
 
 
 def test_the_axis_is_log_or_linear_in_tokens_or_steps(explorer, history):
@@ -49,7 +50,7 @@ def test_the_axis_is_log_or_linear_in_tokens_or_steps(explorer, history):
 def test_the_bump_and_the_intervals_are_drawn(opened):
     history = synthetic_history(n_steps=48)
     phase = find_phase_change(history, n_resamples=8)
-    page = opened(PhaseExplorer(history, window=phase))
+    page = opened(PhaseExplorer(history, phase=phase))
     expect(page.get_by_text(f"convex envelope, {phase.bump_nats:.2f} nats below the bump")).to_be_visible()
     width = axis_width(page)
 
@@ -57,12 +58,58 @@ def test_the_bump_and_the_intervals_are_drawn(opened):
         return width * np.log(tokens / 1e5) / np.log(1e8 / 1e5)
 
     chord = re.findall(r"[ML]([\d.]+),", page.locator(".ik-line-envelope").get_attribute("d"))
-    np.testing.assert_allclose([float(chord[0]), float(chord[-1])], [x_of(end) for end in phase.bump_tokens], atol=0.6)
+    np.testing.assert_allclose([float(chord[0]), float(chord[-1])], [x_of(end) for end in phase.bump_window], atol=0.6)
     bars = re.findall(r"M([\d.]+),3H([\d.]+)", page.locator(".ik-intervals").first.get_attribute("d"))
     expected = [[x_of(end) for end in ends] for ends in (phase.start_interval, phase.end_interval)]
     np.testing.assert_allclose(np.array(bars, float), expected, atol=0.6)
     names = page.locator('[data-panel="trajectories"] .ik-head-name').all_text_contents()
     assert set(names) == {"1.0", "1.1"}, "the heads that form are highlighted"
+
+
+def test_a_history_without_its_tokens_is_drawn_in_steps(opened, history):
+    logged = np.arange(1, history.sizes["log"] + 1)
+    bare = history.assign_coords(tokens_seen=history["tokens_seen"] * np.nan, log_step=("log", logged))
+    phase = find_phase_change(bare, n_resamples=8)
+    page = opened(PhaseExplorer(bare, phase=phase, control=bare))
+    go_to(page, 12)
+    steps, width = history["step"].values.astype(float), axis_width(page)
+
+    def x_of(step: float | np.ndarray) -> float | np.ndarray:
+        return width * np.log(step / steps[0]) / np.log(steps[-1] / steps[0])
+
+    np.testing.assert_allclose(marker_places(page), [x_of(steps[12])] * 4, atol=0.6)
+    shade = page.locator(".ik-window").first
+    seen = [float(shade.get_attribute(name)) for name in ("x", "width")]
+    np.testing.assert_allclose([seen[0], sum(seen)], [x_of(end) for end in phase.window], atol=0.6)
+    for kind in ("value", "control", "log", "envelope"):
+        points = re.findall(r"[ML]([\d.]+),", page.locator(f'[data-panel="loss"] .ik-line-{kind}').get_attribute("d"))
+        assert len(points) >= N_STEPS, kind
+    assert page.locator(".ik-slider").get_attribute("aria-valuetext").rstrip(", ") == f"step {int(steps[12]):,}"
+    expect(page.get_by_text("training step (log scale)")).to_be_visible()
+    expect(page.locator('[data-value="tokens"]')).to_have_count(0)
+
+
+@pytest.mark.parametrize("found", [False, None])
+def test_a_phase_change_that_was_not_found_is_not_shaded(opened, history, found):
+    rejected = dataclasses.replace(find_phase_change(history, n_resamples=8), found=found)
+    page = opened(PhaseExplorer(history, phase=rejected))
+    assert page.locator(".ik-window").count() == 4 and page.locator(".ik-window[width]").count() == 0
+    assert page.locator(".ik-intervals[d], .ik-bump").count() == 0
+    expect(page.get_by_text("phase window")).to_have_count(0)
+
+
+def test_a_control_that_does_not_know_its_tokens_has_all_drawn_in_steps(opened, history):
+    control = history.isel(step=slice(0, 12)).drop_vars("tokens_seen")
+    page = opened(PhaseExplorer(history, phase=WINDOW, control=control))
+    expect(page.get_by_text("training step (log scale)")).to_be_visible()
+    drawn = page.locator('[data-panel="icl"] .ik-line-control').get_attribute("d")
+    steps, width = history["step"].values.astype(float), axis_width(page)
+    last = float(re.findall(r"[ML]([\d.]+),", drawn)[-1])
+    assert last == pytest.approx(width * np.log(steps[11] / steps[0]) / np.log(steps[-1] / steps[0]), abs=0.6)
+    shade = page.locator(".ik-window").first
+    start = np.interp(WINDOW[0], history["tokens_seen"], steps)
+    expected = width * np.log(start / steps[0]) / np.log(steps[-1] / steps[0])
+    assert float(shade.get_attribute("x")) == pytest.approx(expected, abs=0.6)
 
 
 def test_heads_are_searched_sorted_and_highlighted(explorer, history):
@@ -141,7 +188,7 @@ def test_a_pattern_that_the_page_lacks_is_said_to_be_missing(opened, history, mo
 def test_two_runs_step_on_one_clock(opened, history):
     other = synthetic_history(n_steps=9, window=None)
     other.attrs["model"] = "<b>other</b>"
-    both = PhaseExplorer(history, window=WINDOW).beside(PhaseExplorer(other))
+    both = PhaseComparison(PhaseExplorer(history, phase=WINDOW), other)
     page = opened(both)
     shown = page.locator(".ik-root")
     expect(shown).to_have_attribute("data-step2", str(int(other["step"][-1])))
@@ -159,6 +206,19 @@ def test_two_runs_step_on_one_clock(opened, history):
     assert root(page, "head") == "1.0"
 
 
+def test_two_runs_step_on_one_clock_in_steps_if_one_does_not_know_its_tokens(opened, history):
+    other = synthetic_history(n_steps=9).drop_vars("tokens_seen")
+    page = opened(PhaseComparison(PhaseExplorer(history, phase=WINDOW), other))
+    steps = [one["step"].values for one in (history, other)]
+    clock = np.unique(np.concatenate(steps))
+    page.locator(".ik-slider").fill("10")
+    for attribute, seen in zip(("data-step", "data-step2"), steps):
+        expect(page.locator(".ik-root")).to_have_attribute(attribute, str(seen[np.abs(seen - clock[10]).argmin()]))
+    expect(page.get_by_text("training step (log scale)")).to_have_count(2)
+    ticks = [panel.locator(".ik-axis").last.text_content() for panel in page.locator('[data-panel="loss"]').all()]
+    assert ticks[0] == ticks[1], "both have the same axis"
+
+
 @pytest.mark.parametrize("view", VIEWS)
 def test_a_view_alone(opened, history, view):
     page = opened(PhaseExplorer(history, views=[view]), width=600)
@@ -169,6 +229,6 @@ def test_a_view_alone(opened, history, view):
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_no_serious_accessibility_violation(opened, history, scheme):
-    page = opened(PhaseExplorer(history, window=WINDOW), color_scheme=scheme)
+    page = opened(PhaseExplorer(history, phase=WINDOW), color_scheme=scheme)
     expect(page.locator(".ik-root[data-step]")).to_be_visible()
     check_accessibility(page)

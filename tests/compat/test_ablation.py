@@ -7,7 +7,7 @@ import pytest
 import torch
 from compat.test_hooked_transformer import KINDS, TEXT, random_model
 
-from inductionkit.ablation import ablate_heads
+from inductionkit.ablation import scan_ablations
 from inductionkit.lens import HeadZeroing
 
 
@@ -34,7 +34,7 @@ def test_all_heads_in_turn_equal_hooks(name, kind, whole, monkeypatch):
     monkeypatch.setattr(HeadZeroing, "_restartable", lambda *args: restarted.extend(plain(*args)) or set(restarted))
     if whole:
         monkeypatch.setattr(HeadZeroing, "_restarts", lambda *args: False)
-    found = ablate_heads(model, TEXT, kind=kind, progress=False)
+    found = scan_ablations(model, TEXT, kind=kind, progress=False)
     assert restarted == ([] if whole else [0, 1])
     for layer in range(2):
         for head in range(4):

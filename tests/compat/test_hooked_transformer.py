@@ -13,9 +13,8 @@ import torch
 from transformer_lens import HookedTransformer, HookedTransformerConfig
 
 from inductionkit.errors import ModelError
-from inductionkit.history import HEAD_SCORES
 from inductionkit.lens import reinitialised
-from inductionkit.scan.head_scan import scan_heads
+from inductionkit.scores.score import SCORES as HEAD_SCORES, scan_heads
 from inductionkit.scores.prompts import PromptSettings, repeated_random_tokens
 
 SHORT = PromptSettings(n_sequences=3, n_distinct=12, n_repeats=3)

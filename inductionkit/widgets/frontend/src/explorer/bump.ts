@@ -6,7 +6,7 @@ import type { Context } from "./view";
 
 const N_POINTS = 48;
 
-/** The loss bump: the chord of the convex envelope, straight in log tokens, and the loss above it. */
+/** The loss bump: the chord of the convex envelope, straight on a log axis, and the loss above it. */
 export class Bump {
   private readonly above: SVGPathElement;
   private readonly chord: SVGPathElement;
@@ -25,11 +25,11 @@ export class Bump {
     const [[from, low], [to, high]] = this.bump.ends;
     const chord = Array.from({ length: N_POINTS + 1 }, (_, point): [number, number] => {
       const share = point / N_POINTS;
-      return [axis.xOfTokens(from * (to / from) ** share), y(low + (high - low) * share)];
+      return [axis.xOf(from * (to / from) ** share), y(low + (high - low) * share)];
     });
     const loss = history.curve("loss")!.y;
-    const curve = [...history.tokens!.entries()]
-      .filter(([index, tokens]) => tokens > from && tokens < to && Number.isFinite(loss[index]))
+    const curve = [...history.elapsed().entries()]
+      .filter(([index, seen]) => seen > from && seen < to && Number.isFinite(loss[index]))
       .map(([index]): [number, number] => [axis.x(axis.values[index]!), y(loss[index]!)]);
     this.chord.setAttribute("d", path(chord));
     this.above.setAttribute("d", `${path([...chord.slice(0, 1), ...curve, ...chord.toReversed()])}Z`);

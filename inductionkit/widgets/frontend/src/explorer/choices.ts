@@ -2,6 +2,7 @@ import { choice, Segments } from "../common/controls";
 import { label, shortened } from "../common/format";
 import { headOptions } from "../common/heads";
 import type { Changed } from "../common/store";
+import { type Clock, clockOf } from "./history";
 import { atText, type State } from "./state";
 import type { Context } from "./view";
 
@@ -41,14 +42,15 @@ export class Choices {
 export class AxisChoices {
   readonly elements: HTMLElement[] = [];
   private readonly scale: Segments<"log" | "linear">;
-  private readonly unit: Segments<"tokens" | "steps"> | undefined;
+  private readonly unit: Segments<Clock> | undefined;
 
   constructor(private readonly contexts: readonly Context[]) {
     const [{ alert }] = contexts as [Context];
     const set = (patch: object): void => contexts.forEach(({ store }) => store.set(patch));
     this.scale = new Segments("Axis over training", ["log", "linear"] as const, alert.guard((scale) => set({ scale })));
     this.elements.push(this.scale.element);
-    if (contexts.every(({ history }) => history.tokens && history.nSteps > 1)) {
+    const { runs } = contexts[0]!;
+    if (clockOf(runs) === "tokens" && runs.every((run) => run.nSteps > 1)) {
       this.unit = new Segments("Training counted in", ["tokens", "steps"] as const, alert.guard((unit) => set({ unit })));
       this.elements.push(this.unit.element);
     }

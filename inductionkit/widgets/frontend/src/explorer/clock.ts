@@ -3,6 +3,7 @@ import { count, integer } from "../common/format";
 import type { Model } from "../common/model";
 import { nearest } from "../common/nearest";
 import type { Clock } from "../common/stepper";
+import { clockOf } from "./history";
 import type { Side } from "./side";
 
 /** The checkpoints of one run. */
@@ -29,23 +30,25 @@ export class RunClock implements Clock {
   stop(): void {}
 }
 
-/** Training tokens, at every checkpoint of any of the runs; each run stands at its checkpoint nearest to them. */
+/** Training tokens (or steps), at every checkpoint of any of the runs; each run is at its checkpoint nearest to them. */
 export class SharedClock implements Clock {
+  private readonly unit: "tokens" | "steps";
   private readonly places: number[];
-  private tokens: number;
+  private elapsed: number;
 
   constructor(
     private readonly sides: readonly Side[],
     private readonly model: Model,
   ) {
-    this.places = [...new Set(sides.flatMap((side) => [...tokensOf(side)]))].sort((one, other) => one - other);
-    this.tokens = model.get("clock") as number;
+    this.unit = clockOf(sides.map(({ context }) => context.history));
+    this.places = [...new Set(sides.flatMap((side) => [...this.placesOf(side)]))].sort((one, other) => one - other);
+    this.elapsed = model.get("clock") as number;
     for (const side of sides) {
       side.context.store.subscribe((changed) => {
         if (!changed.has("index")) return;
         const { index } = side.context.store.state;
         // Moved by itself, not by the clock.
-        if (index !== nearest(tokensOf(side), this.tokens)) this.set(tokensOf(side)[index]!);
+        if (index !== nearest(this.placesOf(side), this.elapsed)) this.set(this.placesOf(side)[index]!);
       });
     }
     model.on("change:clock", this.follow);
@@ -56,7 +59,7 @@ export class SharedClock implements Clock {
   }
 
   get place(): number {
-    return nearest(this.places, this.tokens);
+    return nearest(this.places, this.elapsed);
   }
 
   go(place: number): void {
@@ -65,7 +68,8 @@ export class SharedClock implements Clock {
 
   words(): [string, string] {
     const steps = this.sides.map(({ context: { history, store } }) => integer(history.steps[store.state.index]!));
-    return [`${count(this.tokens)} tokens`, `steps ${steps.join(" and ")}`];
+    const elapsed = this.unit === "tokens" ? `${count(this.elapsed)} tokens` : `step ${integer(this.elapsed)}`;
+    return [elapsed, `steps ${steps.join(" and ")}`];
   }
 
   stop(): void {
@@ -74,15 +78,15 @@ export class SharedClock implements Clock {
 
   private readonly follow = (): void => this.set(this.model.get("clock") as number);
 
-  private set(tokens: number): void {
-    this.tokens = tokens;
-    for (const side of this.sides) side.context.store.set({ index: nearest(tokensOf(side), tokens) });
-    if (this.model.get("clock") === tokens) return;
-    this.model.set("clock", tokens);
+  private set(elapsed: number): void {
+    this.elapsed = elapsed;
+    for (const side of this.sides) side.context.store.set({ index: nearest(this.placesOf(side), elapsed) });
+    if (this.model.get("clock") === elapsed) return;
+    this.model.set("clock", elapsed);
     this.model.save_changes();
   }
-}
 
-function tokensOf({ context: { history } }: Side): Values {
-  return history.tokens ?? history.steps;
+  private placesOf({ context: { history } }: Side): Values {
+    return history.elapsed(this.unit);
+  }
 }

@@ -113,11 +113,9 @@ export class CurveView implements View {
 
   /** Where the first fall ends: some way before the earliest window, and before the bump, which must be seen. */
   private fallEnds(): number {
-    const { axis, runs, history } = this.context;
-    const share = this.frame.width * FALL;
-    const starts = runs.flatMap(({ header, tokens }) => (header.window && tokens ? [header.window[0]] : []));
-    if (!starts.length || !history.tokens) return share;
-    return Math.max(share, axis.xOfTokens(Math.min(...starts)) * FALL_BEFORE_WINDOW);
+    const { axis, runs } = this.context;
+    const starts = runs.flatMap((run) => (run.header.window ? [axis.xOf(run.header.window[0], run)] : []));
+    return Math.max(this.frame.width * FALL, starts.length ? Math.min(...starts) * FALL_BEFORE_WINDOW : 0);
   }
 
   private valuesFrom(curve: Curve, from: number): number[] {

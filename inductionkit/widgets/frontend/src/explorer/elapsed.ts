@@ -27,7 +27,7 @@ export class ElapsedAxis implements Along {
 
   choose(choice: Choice): void {
     this.choice = choice;
-    const all = this.runs.flatMap((run) => [...(choice.unit === "tokens" ? (run.tokens ?? run.steps) : run.steps)]);
+    const all = this.runs.flatMap((run) => [...run.elapsed(choice.unit)]);
     let [low, high] = extent(choice.scale === "log" ? all.filter((value) => value > 0) : all) ?? [1, 10];
     if (low === high) [low, high] = [low / 2, high * 2 || 1];
     this.hasStart = choice.scale === "log" && all.some((value) => value <= 0);
@@ -50,11 +50,11 @@ export class ElapsedAxis implements Along {
 
   /** Where the checkpoints of this axis' run are counted. */
   get values(): Values {
-    return this.valuesOf({ tokens: this.history.tokens, steps: this.history.steps });
+    return this.history.elapsed(this.choice.unit);
   }
 
-  valuesOf({ tokens, steps }: Pick<Curve, "tokens" | "steps">): Values {
-    return this.choice.unit === "tokens" ? (tokens ?? steps) : steps;
+  valuesOf({ tokens, steps }: Curve): Values {
+    return this.choice.unit === "tokens" ? tokens! : steps;
   }
 
   x(value: number): number {
@@ -62,9 +62,9 @@ export class ElapsedAxis implements Along {
     return Math.min(Math.max(this.scale(value), 0), this.width);
   }
 
-  /** The place of a number of tokens, whatever the axis counts. */
-  xOfTokens(tokens: number): number {
-    return this.x(this.choice.unit === "tokens" ? tokens : this.history.stepAt(tokens));
+  /** The place of elapsed training on the clock of a run, by default this axis' own, in either unit of the axis. */
+  xOf(elapsed: number, run = this.history): number {
+    return this.x(run.on(this.choice.unit, elapsed));
   }
 
   /** Where a value lies, or NaN outside the axis: a line then has a gap instead of a pile at the edge. */

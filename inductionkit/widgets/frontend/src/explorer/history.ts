@@ -2,18 +2,17 @@
 
 import { type Entry, extent, readArrays, type Values } from "../common/arrays";
 import { Heads } from "../common/heads";
-import type { FilmsHeader } from "./films";
+import type { SeriesHeader } from "./pattern_series";
 
 export interface Header {
   arrays: Entry[];
   views: string[];
-  elapsed: "tokens" | "steps";
   layers: number[];
   heads: number[];
   scores: { name: string; units: string }[];
   texts: string[];
   tokens: string[][];
-  films: FilmsHeader | null;
+  series: SeriesHeader | null;
   patternScale: number;
   window: [number, number] | null;
   intervals: [[number, number], [number, number]] | null;
@@ -23,11 +22,19 @@ export interface Header {
   iclPositions: [number, number] | null;
 }
 
+/** What training is counted in. */
+export type Clock = "tokens" | "steps";
+
 /** A value at places in training, in tokens where these are known, and in steps. */
 export interface Curve {
   tokens: Values | undefined;
   steps: Values;
   y: Values;
+}
+
+/** Tokens where all runs and their controls know them, otherwise steps. */
+export function clockOf(runs: readonly History[]): Clock {
+  return runs.every((run) => run.countsTokens) ? "tokens" : "steps";
 }
 
 const hasData = (values: Values | undefined): values is Values => values?.some(Number.isFinite) ?? false;
@@ -46,12 +53,21 @@ export class History {
   ) {
     this.arrays = readArrays(header.arrays, data);
     this.steps = this.arrays.get("step")!;
-    this.tokens = header.elapsed === "tokens" ? this.arrays.get("elapsed")! : undefined;
+    this.tokens = this.arrays.get("tokens_seen");
     this.heads = new Heads(header.layers, header.heads);
   }
 
   get nSteps(): number {
     return this.steps.length;
+  }
+
+  get countsTokens(): boolean {
+    return this.tokens !== undefined && (this.header.control === null || this.arrays.has("control tokens_seen"));
+  }
+
+  /** How much training each checkpoint has seen; without `clock` on the run's own, as window and bump are. */
+  elapsed(clock: Clock = this.tokens ? "tokens" : "steps"): Values {
+    return clock === "tokens" ? this.tokens! : this.steps;
   }
 
   get scores(): string[] {
@@ -78,25 +94,27 @@ export class History {
   }
 
   get control(): (name: string) => Curve | undefined {
-    const [elapsed, steps] = [this.arrays.get("control_elapsed"), this.arrays.get("control_step")];
-    return (name) => (steps ? this.curveOf(elapsed, steps, `control_${name}`) : undefined);
+    const [tokens, steps] = [this.arrays.get("control tokens_seen"), this.arrays.get("control step")];
+    return (name) => (steps ? this.curveOf(tokens, steps, `control ${name}`) : undefined);
   }
 
-  /** The loss that training logged between the checkpoints; its steps follow from the checkpoints'. */
+  /** The loss that training logged between the checkpoints; steps follow from the checkpoints' where it has tokens. */
   get log(): Curve | undefined {
-    const elapsed = this.arrays.get("log_elapsed");
-    if (!elapsed || !this.tokens) return undefined;
-    return this.curveOf(elapsed, Float64Array.from(elapsed, (tokens) => this.stepAt(tokens)), "training_loss");
+    const elapsed = this.arrays.get("log elapsed");
+    if (!elapsed) return undefined;
+    const steps = Float64Array.from(elapsed, (value) => this.on("steps", value));
+    return this.curveOf(this.tokens && elapsed, steps, "training_loss");
   }
 
-  /** The step at which so many tokens had been seen, on a straight line between the checkpoints. */
-  stepAt(tokens: number): number {
-    const [seen, { steps, nSteps }] = [this.tokens!, this];
-    if (nSteps === 1) return tokens === seen[0] ? steps[0]! : NaN;
+  /** Elapsed training on the run's own clock as `clock` counts it; steps are on a straight line between checkpoints. */
+  on(clock: Clock, elapsed: number): number {
+    const { tokens, steps, nSteps } = this;
+    if (clock === "tokens" || !tokens) return elapsed;
+    if (nSteps === 1) return elapsed === tokens[0] ? steps[0]! : NaN;
     let right = 1;
-    while (right < nSteps - 1 && seen[right]! < tokens) right++;
-    const [from, to] = [seen[right - 1]!, seen[right]!];
-    return steps[right - 1]! + ((steps[right]! - steps[right - 1]!) * (tokens - from)) / (to - from);
+    while (right < nSteps - 1 && tokens[right]! < elapsed) right++;
+    const [from, to] = [tokens[right - 1]!, tokens[right]!];
+    return steps[right - 1]! + ((steps[right]! - steps[right - 1]!) * (elapsed - from)) / (to - from);
   }
 
   /** The query that a text is first read from: its last token. */

@@ -1,7 +1,7 @@
 import { html, setAll, svg } from "../common/dom";
 import { shortened, visible } from "../common/format";
 import { MOVES } from "../common/keys";
-import { row, type Pattern } from "./films";
+import { row, type Pattern } from "./pattern_series";
 
 /** Room for the names of tokens, above and to the left. */
 const MARGIN = { top: 58, right: 4, bottom: 2, left: 76 };

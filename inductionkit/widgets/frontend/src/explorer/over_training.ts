@@ -50,11 +50,11 @@ export class TrainingFrame extends IndexFrame {
   private drawWindow(): void {
     const { axis, history } = this.context;
     const { window, intervals } = history.header;
-    if (!window || !history.tokens || history.nSteps < 2) return;
-    const [left, right] = window.map((tokens) => axis.xOfTokens(tokens)) as [number, number];
+    if (!window || history.nSteps < 2) return;
+    const [left, right] = window.map((end) => axis.xOf(end)) as [number, number];
     setAll(this.shade, { x: left, y: 0, width: Math.max(right - left, 1), height: this.height });
     const bars = (intervals ?? []).map((ends) => {
-      const [from, to] = ends.map((tokens) => axis.xOfTokens(tokens).toFixed(1));
+      const [from, to] = ends.map((end) => axis.xOf(end).toFixed(1));
       const cap = (x: string): string => `M${x},${INTERVAL_Y - CAP}v${2 * CAP}`;
       return `M${from},${INTERVAL_Y}H${to}${cap(from!)}${cap(to!)}`;
     });

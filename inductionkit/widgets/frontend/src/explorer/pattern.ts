@@ -7,7 +7,7 @@ import { ScaleBar } from "../common/scale_bar";
 import { themeOf } from "../common/theme";
 import { extent } from "../common/arrays";
 import type { Changed } from "../common/store";
-import { row, type Pattern } from "./films";
+import { row, type Pattern } from "./pattern_series";
 import { type Cell, Matrix, strongestKey } from "./matrix";
 import type { Field, State } from "./state";
 import { TokenRow, tokenBox, type Look } from "./tokens";
@@ -36,7 +36,7 @@ export class PatternView implements View {
   private colours = attentionColours("light");
 
   constructor(private readonly context: Context) {
-    const { store, alert, films } = context;
+    const { store, alert, series } = context;
     this.matrix = new Matrix((cell) => store.set(cell));
     this.strip = new TokenRow(alert, "Tokens of the text, shaded by what the head does with each", (position) => {
       if (position !== null) store.set({ query: position, key: null });
@@ -46,7 +46,7 @@ export class PatternView implements View {
       this.refresh();
     }));
     const tools = html("div", { class: "ik-strip-tools" }, this.shade.element, this.lifts.element);
-    tools.hidden = !films.anyLift;
+    tools.hidden = !series.anyLift;
     const beside = html("div", { class: "ik-beside" }, this.readout, tools, this.strip.element);
     this.layout.append(html("div", {}, this.matrix.element, scaleBar()), beside);
     this.panel.body.append(this.layout);
@@ -101,9 +101,9 @@ export class PatternView implements View {
   }
 
   private pattern(): Pattern | "asked" | "absent" | "none" {
-    const { store, films } = this.context;
+    const { store, series } = this.context;
     const { index, head, text } = store.state;
-    const got = films.get(index, head, text);
+    const got = series.get(index, head, text);
     // The first token can attend to itself alone; a scan that left it at 0 wrote no pattern here.
     return typeof got !== "string" && !(this.tokens.length && got.attention[0]) ? "none" : got;
   }

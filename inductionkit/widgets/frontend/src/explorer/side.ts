@@ -3,7 +3,7 @@ import { link } from "../common/link";
 import type { Model } from "../common/model";
 import { CurveView } from "./curves";
 import { ElapsedAxis } from "./elapsed";
-import { Films } from "./films";
+import { PatternSeries } from "./pattern_series";
 import { GridView } from "./grid";
 import type { History } from "./history";
 import { PatternView } from "./pattern";
@@ -26,9 +26,9 @@ export class Side {
 
   constructor(root: HTMLElement, model: Model, history: History, runs: readonly History[], alert: Alert, settings: Settings) {
     const store = openStore(model, history, runs, settings);
-    const films = new Films(history.header.films, history.header.arrays, history.arrays, model, () => pattern?.refresh());
+    const series = new PatternSeries(history.header.series, history.header.arrays, history.arrays, model, () => pattern?.refresh());
     const axis = new ElapsedAxis(history, runs, store.state);
-    this.context = { history, runs, store, axis, films, alert, root };
+    this.context = { history, runs, store, axis, series, alert, root };
     this.build();
     const pattern = this.views.get("pattern") as PatternView | undefined;
     this.unlink = link(model, store, traitsOf(history));
@@ -41,24 +41,24 @@ export class Side {
 
   stop(): void {
     this.unlink();
-    this.context.films.stop();
+    this.context.series.stop();
     this.context.store.stop();
   }
 
   /** The views that are asked for and have something to draw. */
   private build(): void {
     const { context } = this;
-    const { history, films } = context;
+    const { history, series } = context;
     const [early, late] = history.header.iclPositions ?? [];
     const scored = history.scores.length > 0 && history.heads.n > 0;
     const drawable: Record<string, boolean> = {
       loss: Boolean(history.curve("loss") ?? history.log),
       icl: Boolean(history.curve("icl_score")),
-      slopes: history.nSteps > 1 && Boolean(history.curve("slope")),
+      slopes: history.nSteps > 1 && Boolean(history.curve("loss slope")),
       trajectories: scored,
       grid: scored,
       scatter: history.scores.length > 1 && scored,
-      pattern: films.any && history.heads.n > 0,
+      pattern: series.any && history.heads.n > 0,
       text: Boolean(history.curve("text_loss")),
     };
     const shown = history.header.views.filter((view) => drawable[view]);

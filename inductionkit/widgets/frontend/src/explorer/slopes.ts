@@ -55,7 +55,7 @@ export class SlopeView implements View {
     const limit = this.limit();
     const scale = new ColourScale(themeOf(root), -limit, limit);
     const draw = this.frame.beginLayer();
-    const slopes = history.arrays.get("slope")!;
+    const slopes = history.arrays.get("loss slope")!;
     const lefts = this.lefts();
     for (let index = 0; index < history.nSteps; index++) {
       for (let row = 0; row < this.positions.length; row++) {
@@ -78,7 +78,7 @@ export class SlopeView implements View {
   }
 
   private get positions(): ArrayLike<number> {
-    return this.context.history.arrays.get("slope_position")!;
+    return this.context.history.arrays.get("slope position")!;
   }
 
   /** Where the rows begin and end, half-way between the indices. */
@@ -96,7 +96,7 @@ export class SlopeView implements View {
   }
 
   private limit(): number {
-    const sizes = this.context.runs.flatMap(({ arrays }) => [...(arrays.get("slope") ?? [])].filter(Number.isFinite).map(Math.abs));
+    const sizes = this.context.runs.flatMap(({ arrays }) => [...(arrays.get("loss slope") ?? [])].filter(Number.isFinite).map(Math.abs));
     sizes.sort((one, other) => one - other);
     return sizes[Math.floor((sizes.length - 1) * (1 - BEYOND))] || 1;
   }
@@ -105,7 +105,7 @@ export class SlopeView implements View {
   private readOut(): void {
     const { history, store } = this.context;
     const shown = this.at ?? { index: store.state.index, row: this.positions.length - 1 };
-    const slope = history.arrays.get("slope")![shown.index * this.positions.length + shown.row];
+    const slope = history.arrays.get("loss slope")![shown.index * this.positions.length + shown.row];
     const step = this.at ? `step ${integer(history.steps[shown.index]!)}, ` : "";
     this.panel.value.textContent = `${step}index ${Math.round(this.positions[shown.row]!)}: ${decimal(slope)}`;
     this.cell.style.display = this.at ? "" : "none";

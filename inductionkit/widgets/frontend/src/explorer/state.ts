@@ -2,7 +2,7 @@ import type { Model } from "../common/model";
 import { headTrait, headsTrait } from "../common/heads";
 import { initialState, oneOf, type Trait } from "../common/link";
 import { Store, toggled } from "../common/store";
-import type { History } from "./history";
+import { type Clock, clockOf, type History } from "./history";
 
 /** What the views of one run show. */
 export interface State {
@@ -27,7 +27,7 @@ export interface State {
   up: string;
   colour: string;
   scale: "log" | "linear";
-  unit: "tokens" | "steps";
+  unit: Clock;
 }
 
 export type Field = keyof State;
@@ -42,7 +42,8 @@ export function pick(store: Store<State>, head: number, highlight: boolean): voi
 
 /** A store as it is in the beginning. */
 export function openStore(model: Model, history: History, runs: readonly History[], settings: Settings): Store<State> {
-  return new Store(initialState(model, traitsOf(history), { ...unchosen(history, runs), ...settings }));
+  const unit = clockOf(runs) === "steps" ? { unit: "steps" as const } : {};
+  return new Store(initialState(model, traitsOf(history), { ...unchosen(history, runs), ...settings, ...unit }));
 }
 
 /** A text is read from its last token at first. */
@@ -69,13 +70,14 @@ export function traitsOf(history: History): Trait<State>[] {
 
 /** The state before anything is chosen; losses of a text are held against the last checkpoint before the first window. */
 function unchosen(history: History, runs: readonly History[]): State {
-  const { scores, tokens, nSteps } = history;
+  const { scores, nSteps } = history;
   const score = scores[0] ?? "";
-  const start = Math.min(...runs.map(({ header }) => header.window?.[0] ?? Infinity));
-  const before = Number.isFinite(start) && tokens ? tokens.findLastIndex((seen) => seen <= start) : 0;
+  const unit = clockOf(runs);
+  const start = Math.min(...runs.map((run) => (run.header.window ? run.on(unit, run.header.window[0]) : Infinity)));
+  const before = Number.isFinite(start) ? history.elapsed(unit).findLastIndex((seen) => seen <= start) : 0;
   return {
     ...{ index: nSteps - 1, head: 0, heads: [], hover: null, reference: Math.max(before, 0), ...atText(history, 0) },
     ...{ search: "", score, across: score, up: scores[1] ?? "", colour: "layer" },
-    ...{ scale: "log", unit: tokens ? "tokens" : "steps" },
+    ...{ scale: "log", unit },
   };
 }

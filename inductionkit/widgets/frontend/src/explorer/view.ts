@@ -2,7 +2,7 @@ import type { Alert } from "../common/alert";
 import type * as stage from "../common/stage";
 import type { Store } from "../common/store";
 import type { ElapsedAxis } from "./elapsed";
-import type { Films } from "./films";
+import type { PatternSeries } from "./pattern_series";
 import type { History } from "./history";
 import type { State } from "./state";
 
@@ -13,7 +13,7 @@ export interface Context {
   runs: readonly History[];
   store: Store<State>;
   axis: ElapsedAxis;
-  films: Films;
+  series: PatternSeries;
   alert: Alert;
   root: HTMLElement;
 }

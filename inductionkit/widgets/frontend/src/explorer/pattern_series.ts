@@ -1,8 +1,8 @@
 import { readArrays, type Entry, type Values } from "../common/arrays";
 import type { Model } from "../common/model";
 
-/** The films that travelled with the widget: a head and a text each, at some of the checkpoints. */
-export interface FilmsHeader {
+/** The series of patterns that travelled with the widget: a head and a text each, at some of the checkpoints. */
+export interface SeriesHeader {
   heads_texts: [number, number][];
   steps: number[];
 }
@@ -21,8 +21,8 @@ const KEPT = 128;
 const PATIENCE_MS = 5000;
 
 /** Attention patterns: those that came along, and those that the kernel sends when asked, one question at a time. */
-export class Films {
-  private readonly film = new Map<string, number>();
+export class PatternSeries {
+  private readonly series = new Map<string, number>();
   private readonly place = new Map<number, number>();
   private readonly kept = new Map<string, Pattern>();
   private readonly attention: Values | undefined;
@@ -33,13 +33,13 @@ export class Films {
 
   /** `changed` is called when a pattern has arrived, or will not. */
   constructor(
-    private readonly header: FilmsHeader | null,
+    private readonly header: SeriesHeader | null,
     entries: Entry[],
     arrays: ReadonlyMap<string, Values>,
     private readonly model: Model,
     private readonly changed: () => void,
   ) {
-    for (const [film, place] of header?.heads_texts.entries() ?? []) this.film.set(String(place), film);
+    for (const [series, place] of header?.heads_texts.entries() ?? []) this.series.set(String(place), series);
     for (const [place, index] of header?.steps.entries() ?? []) this.place.set(index, place);
     this.attention = arrays.get("pattern");
     this.lift = arrays.get("ov_lift");
@@ -60,9 +60,9 @@ export class Films {
 
   /** A pattern, or whether it has been asked for or cannot be had. */
   get(index: number, head: number, text: number): Pattern | "asked" | "absent" {
-    const [film, place] = [this.film.get(`${head},${text}`), this.place.get(index)];
-    if (film !== undefined && place !== undefined) {
-      const at = film * this.header!.steps.length + place;
+    const [series, place] = [this.series.get(`${head},${text}`), this.place.get(index)];
+    if (series !== undefined && place !== undefined) {
+      const at = series * this.header!.steps.length + place;
       const part = (values: Values | undefined, size = 0) => values?.subarray(at * size, (at + 1) * size);
       return { attention: part(this.attention, this.sizes.pattern)!, lift: part(this.lift, this.sizes.ov_lift) };
     }

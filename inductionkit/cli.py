@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 
 from .errors import InductionKitError, RecipeError
-from .system.json_values import plain
+from .system.json_values import json_values
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -191,7 +191,7 @@ def _opened(paths: list[Path]) -> dict[str, xr.Dataset]:
 
 def _say(text: str, results: object, as_json: bool) -> None:
     """Print results: `text` for people, `results` as JSON for programs."""
-    print(json.dumps(plain(results), indent=2) if as_json else text)
+    print(json.dumps(json_values(results), indent=2) if as_json else text)
 
 
 def main() -> None:

@@ -229,7 +229,7 @@ def _measured(history: xr.Dataset, name: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def is_measured(history: xr.Dataset, name: str) -> bool:
-    """Return whether a variable was measured at any checkpoint after the untrained one, so that it can be drawn."""
+    """Return whether the variable `name` of `history` was measured after the untrained checkpoint: it can be drawn."""
     return name in history and bool(_known(history, name).any())
 
 

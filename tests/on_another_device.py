@@ -69,7 +69,8 @@ def test_head_scores_are_those_of_the_cpu(changes):
     assert_all_on(there, DEVICE)
     # Tokens may lie on the model's device, or be NumPy's.
     assert_equal(
-        scan_heads(there, held_out=text.to(DEVICE), progress=False), scan_heads(model, held_out=text.numpy(), progress=False)
+        scan_heads(there, held_out=text.to(DEVICE), progress=False),
+        scan_heads(model, held_out=text.numpy(), progress=False),
     )
 
 

@@ -24,6 +24,7 @@ import zarr
 
 from inductionkit import open_history, open_run
 from inductionkit.errors import HistoryError, RunError
+from inductionkit.history import history_steps
 from inductionkit.scan import checkpoints
 from inductionkit.scan.checkpoints import CheckpointTask
 from inductionkit.scan.restarting_pool import RestartingPool

@@ -18,7 +18,6 @@ import pytest
 import torch
 from tokenizers import Tokenizer
 
-from inductionkit import corpora
 from inductionkit.errors import RecipeError, RunError
 from inductionkit.lens import build_model, load_weights
 from inductionkit.runs import open_run
@@ -28,6 +27,7 @@ from inductionkit.train import (
     OptimiserSpec,
     Transformer,
     builtin_recipes,
+    corpora,
     load_recipe,
     load_recipes,
     train,

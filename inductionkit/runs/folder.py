@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import RunError
+from ..system.spread import evenly
 from ..train.run_folder import RunFolder
 from .architecture import ProjectArchitecture, weights_limit
 from .run import Checkpoint, Run
@@ -72,7 +73,7 @@ def export_run(source: str | Path, out: str | Path, steps: Sequence[int], n_held
     if unknown := sorted(set(steps) - set(entries)):
         raise RunError(f"steps {unknown} are not checkpoints of {source}; it has {sorted(entries)}")
     held_out = full.held_out()
-    chosen = held_out[:: max(1, len(held_out) // n_held_out)][:n_held_out]
+    chosen = held_out[evenly(len(held_out), n_held_out)]
     folder = RunFolder.create(out, full.manifest, full.tokenizer_json(), chosen)
     for record in full.log():
         folder.append_log(record)

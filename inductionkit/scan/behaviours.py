@@ -162,11 +162,11 @@ def scan_behaviours(
 ) -> xr.Dataset:
     """`behaviour_loss` (behaviour), or (step, behaviour): mean loss on the counted tokens, in nats per token.
 
-    `source` is a model, as in `scan_heads`, or a run, whose every checkpoint is measured; the other parameters are as
-    in `scan_run`, and `store`, `executor` and `on_error` are for runs alone. The mean is over all counted tokens of a
-    behaviour alike, whichever sequence they are in; the coordinate `n_counted` is their number. The result for a run
-    has the coordinates `step` and `tokens_seen` of a history, so that it merges with one. A low loss does not show how
-    the model does it.
+    `source` is a model, as in `scan_heads`, or a run, whose every checkpoint is measured; `store`, `executor`,
+    `on_error` and `progress` are as in `scan_run`, the first three for runs alone. The mean is over all counted tokens
+    of a behaviour alike, whichever sequence they are in; the coordinate `n_counted` is their number. The result for a
+    run has the coordinates `step` and `tokens_seen` of a history, so that it merges with one. A low loss does not show
+    how the model does it.
 
     Raises ModelError if the model cannot be run, its weights are not finite, a behaviour does not fit it, or behaviours
     share a name; RunError as `scan_run` does.

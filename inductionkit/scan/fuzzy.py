@@ -85,8 +85,9 @@ def scan_fuzzy(
 ) -> xr.Dataset:
     """`fuzzy_matching` (0 to 1) and `fuzzy_logit_lift` (nats) of every head: a Dataset (layer, head), or (step, …).
 
-    `source` is a model, as in `scan_heads`, or a run, whose every checkpoint is measured on the same `prompts`; the
-    other parameters are as in `scan_run`, and `store`, `executor` and `on_error` are for runs alone.
+    `source` is a model, as in `scan_heads`, or a run, whose every checkpoint is measured on the same `prompts`.
+    `n_nulls` is as in `scan_heads`; `store`, `executor`, `on_error` and `progress` are as in `scan_run`, the first
+    three for runs alone.
 
     The attribute `even_attention` of `fuzzy_matching` is what a head scores that attends evenly. Scores
     that cannot be known are NaN: both where a layer has no attention, the lift where there is no final

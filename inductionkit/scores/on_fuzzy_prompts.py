@@ -21,8 +21,9 @@ ROWS = {
 def fuzzy_matching(pattern: Pattern, prompts: FuzzyPrompts) -> PerHead:
     """Attention to the right places, 0 to 1: summed over a query's targets, averaged over queries that have one.
 
-    A high value does not show that the match is fuzzy: where tokens also repeat literally, a literal
-    induction head scores too. Compare `prompts.even_attention` and the head's `prefix_matching`.
+    `pattern` is the attention of a layer's heads on the tokens of `prompts`. A high value does not show that the match
+    is fuzzy: where tokens also repeat literally, a literal induction head scores too. Compare `prompts.even_attention`
+    and the head's `prefix_matching`.
     """
     return summed_attention(pattern, prompts.targets.to(pattern.device)) / prompts.queries.sum()
 
@@ -32,11 +33,12 @@ def fuzzy_logit_lift(
 ) -> PerHead:
     """OV logit lift on the right next token, in nats; 0 is no lift.
 
-    `lift[j, i]` is what source `j` alone would add to the logit of query `i`'s answer along the direct
-    path, less the mean over the vocabulary: `Circuits.ov_lift` with the answers as targets. The score is
-    the mean of `sum_j A[i,j] lift[j,i]` over queries that have a target, attention not renormalised. A high
-    value does not show that the lift comes from the right place (see `fuzzy_matching`), nor that the
-    answer is raised more than its rivals: a head that raises every word of the prompt scores too.
+    `pattern` is the attention of a layer's heads on the tokens of `prompts`. `lift[j, i]` is what source `j` alone
+    would add to the logit of query `i`'s answer along the direct path, less the mean over the vocabulary:
+    `Circuits.ov_lift` with the answers as targets. The score is the mean of `sum_j A[i,j] lift[j,i]` over queries that
+    have a target, attention not renormalised. A high value does not show that the lift comes from the right place (see
+    `fuzzy_matching`), nor that the answer is raised more than its rivals: a head that raises every word of the prompt
+    scores too.
     """
     return summed_lift(pattern, lift, prompts.queries.to(pattern.device)) / prompts.queries.sum()
 

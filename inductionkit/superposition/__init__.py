@@ -32,7 +32,7 @@ __getattr__, __dir__, __all__ = lazy_names(
         "polygon_losses": "polygons",
         "polytope_goodness": "geometry",
         "save_experiment": "experiments",
-        "state_agreement": "feature_states",
+        "state_agreement": "agreement",
         "train_polygons": "polygons",
         "train_toy_models": "train",
         "typical_dimensionality": "descent",

@@ -1,5 +1,6 @@
 # What `__init__.py` loads when first used, for type checkers, which do not run it.
 
+from .agreement import state_agreement as state_agreement
 from .closed_form import expected_loss as expected_loss
 from .descent import double_descent as double_descent
 from .descent import find_test_loss_peak as find_test_loss_peak
@@ -13,7 +14,6 @@ from .dimensionality import measure_dimensionality as measure_dimensionality
 from .experiments import example_superposition as example_superposition
 from .experiments import open_experiment as open_experiment
 from .experiments import save_experiment as save_experiment
-from .feature_states import state_agreement as state_agreement
 from .geometry import find_polytopes as find_polytopes
 from .geometry import interference_graph as interference_graph
 from .geometry import measure_geometry as measure_geometry

@@ -15,9 +15,9 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from ..errors import ModelError
+from .agreement import STATES
 from .closed_form import expected_loss, minimise, not_represented_loss
 from .dimensionality import feature_dimensionality
-from .feature_states import STATES
 from .history import SCHEMA_VERSION
 from .model import ToyModels
 from .train import TrainingSettings, train_toy_models

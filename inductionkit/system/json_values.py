@@ -11,22 +11,22 @@ from typing import Any
 import numpy as np
 
 
-def plain(value: object) -> Any:
+def json_values(value: object) -> Any:
     """`value` in dictionaries, lists, text, numbers and None: what was not measured (NaN) is None.
 
     Dataclasses become dictionaries of their fields; a (layer, head) that is a key becomes `"layer.head"`.
 
-    >>> plain({(1, 0): (np.float32(0.5), float("nan"))})
+    >>> json_values({(1, 0): (np.float32(0.5), float("nan"))})
     {'1.0': [0.5, None]}
     """
     if is_dataclass(value):
-        return {field.name: plain(getattr(value, field.name)) for field in fields(value)}
+        return {field.name: json_values(getattr(value, field.name)) for field in fields(value)}
     if isinstance(value, Mapping):
-        return {_key(key): plain(item) for key, item in value.items()}
+        return {_key(key): json_values(item) for key, item in value.items()}
     if isinstance(value, list | tuple | np.ndarray):
-        return [plain(item) for item in value]
+        return [json_values(item) for item in value]
     if isinstance(value, np.generic):
-        return plain(value.item())
+        return json_values(value.item())
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     return os.fspath(value) if isinstance(value, os.PathLike) else value

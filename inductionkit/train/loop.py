@@ -22,7 +22,8 @@ from tokenizers import Tokenizer
 from ..errors import RecipeError, RunError
 from ..system.atomic import write_atomically
 from ..system.devices import usable_device
-from ..system.json_values import plain
+from ..system.json_values import json_values
+from ..system.spread import evenly
 from . import corpora
 from .model import Transformer, next_token_loss
 from .muon import Muon
@@ -127,7 +128,7 @@ def _open_or_create(recipe: Recipe, out: Path) -> tuple[RunFolder, corpora.Token
     begun = (out / "manifest.json").exists()
     if begun:
         folder = RunFolder.open(out)
-        if folder.manifest["recipe"] != plain(recipe.as_dict()):
+        if folder.manifest["recipe"] != json_values(recipe.as_dict()):
             raise RunError(f"{out} holds a run of another recipe; choose another folder or remove it")
         tokenizer = Tokenizer.from_str(folder.tokenizer_json())
     else:
@@ -139,7 +140,7 @@ def _open_or_create(recipe: Recipe, out: Path) -> tuple[RunFolder, corpora.Token
     }
     if not begun:
         manifest = {
-            "recipe": plain(recipe.as_dict()),
+            "recipe": json_values(recipe.as_dict()),
             "model": dataclasses.asdict(recipe.model),
             "n_training_tokens": len(stream.train),
             "fingerprints": fingerprints,
@@ -274,7 +275,7 @@ def _resume(folder: RunFolder, model: Transformer, optimisers: list[torch.optim.
 def _evaluation_rows(held_out: np.ndarray, n_tokens: int) -> torch.Tensor:
     """Rows spread evenly over the held-out text, so that no single document dominates."""
     rows = corpora.rows(held_out, n_tokens)
-    return _as_tokens(rows[:: max(1, len(rows) // N_EVALUATION_ROWS)][:N_EVALUATION_ROWS])
+    return _as_tokens(rows[evenly(len(rows), N_EVALUATION_ROWS)])
 
 
 def _as_tokens(rows: np.ndarray) -> torch.Tensor:

@@ -9,7 +9,7 @@ import traitlets
 import xarray as xr
 
 from ..errors import HistoryError
-from ..superposition.feature_states import STATES, state_agreement
+from ..superposition.agreement import STATES, state_agreement
 from ._payload import pack_arrays
 from ._superposition_data import in_dimensions
 from ._widget import PayloadWidget

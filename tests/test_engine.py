@@ -11,7 +11,9 @@ from contextlib import contextmanager
 from functools import partial
 from multiprocessing import get_context
 
+import fsspec
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 import xarray as xr
@@ -22,6 +24,7 @@ from inductionkit import (
     PromptSettings,
     open_history,
     open_run,
+    save_history,
     scan_ablations,
     scan_behaviours,
     scan_fuzzy,
@@ -341,7 +344,14 @@ class TestPromptPool:
             scan_heads(run.load_model(), prompts=PromptSettings(pool=pool)).prefix_matching,
             atol=1e-5,
         )
-        for pool, told in [([5000], "ids from 0 to 3071"), (range(9), "given leaves"), ([], "ids from 0")]:
+        for pool, told in [
+            ([5000], "token 5000; this vocabulary has 0 to 3071"),
+            (range(9), "given leaves"),
+            ([], "must list token ids"),
+            (5, "must list token ids"),
+            ("12", "a token of the pool='1'"),
+            ([1.5], "a token of the pool=1.5 must be a whole number"),
+        ]:
             with pytest.raises(ModelError, match=told):
                 scan_heads(model, prompts=PromptSettings(pool=pool))
 
@@ -382,9 +392,178 @@ def test_bad_options_are_refused():
         scanned(listed_run(), on_error="ignore")
     with pytest.raises(RunError, match="scan_run takes a run, not a GPT2LMHeadModel"):
         scan_run(tiny_gpt2())
-    with pytest.raises(ModelError, match="n_nulls=-1"):
+    with pytest.raises(ModelError, match="n_nulls=-1 must be a whole number of at least 0"):
         scanned(listed_run(), n_nulls=-1)
     with pytest.raises(ModelError, match="names no text"):
         scanned(listed_run(), texts={})
-    with pytest.raises(ModelError, match="text 'far': token ids 0 to 500 leave the vocabulary"):
+    with pytest.raises(ModelError, match="text 'far' has token ids 0 to 500; the vocabulary has 0 to 119"):
         scanned(listed_run(), texts={"far": [0, 500]})
+
+
+class TestWhatAStoreIsOf:
+    """Each of these once gave results of other data, or nulls of another checkpoint, without a word."""
+
+    def test_runs_that_share_their_first_checkpoint(self, tmp_path):
+        scanned(listed_run(seeds=(1, 2, 3), steps=(0, 1, 2)), store=tmp_path / "a")
+        with pytest.raises(HistoryError, match="other weights: at step 1 "):
+            scanned(listed_run(seeds=(1, 5, 3, 4), steps=(0, 1, 2, 3)), store=tmp_path / "a")
+
+    def test_runs_of_which_the_first_checkpoint_is_gone(self, tmp_path):
+        scanned(listed_run(seeds=(1, 2), steps=(0, 1)), store=tmp_path / "a")
+        other = open_run([(0, partial(broken, 0)), (1, partial(weights_of, 5))], model=tiny_gpt2())
+        with pytest.raises(HistoryError, match="other weights: at step 1 "):
+            scanned(other, store=tmp_path / "a")
+
+    def test_weights_in_each_others_places(self, tmp_path):
+        scanned(listed_run(seeds=(1,), steps=(0,)), store=tmp_path / "a")
+        other = open_run([(0, partial(with_layers_swapped, 1))], model=tiny_gpt2())
+        with pytest.raises(HistoryError, match="other weights: at step 0 "):
+            scanned(other, store=tmp_path / "a")
+
+    def test_another_count_of_tokens(self, tmp_path):
+        pairs = [(step, partial(weights_of, step)) for step in (1, 2)]
+        scanned(open_run(pairs, model=tiny_gpt2(), tokens_per_step=10), store=tmp_path / "a")
+        with pytest.raises(HistoryError, match="store says that 10 tokens were seen at step 1, the run says 1000"):
+            scanned(open_run(pairs, model=tiny_gpt2(), tokens_per_step=1000), store=tmp_path / "a")
+
+    def test_heads_from_an_iterator(self, tmp_path):
+        run = listed_run(seeds=(1,), steps=(0,))
+        first = scan_heads(run, heads=iter([(1, 0)]), prompts=PROMPTS, store=tmp_path / "a", progress=False)
+        assert np.isfinite(first.prefix_matching.sel(layer=1, head=0)).all()
+        with pytest.raises(HistoryError, match="heads: stored"):
+            scan_heads(run, heads=iter([(0, 1)]), prompts=PROMPTS, store=tmp_path / "a", progress=False)
+
+    def test_a_model_with_a_hook_of_the_users(self, tmp_path):
+        pairs, hooked = [(1, partial(weights_of, 1))], tiny_gpt2()
+        scanned(open_run(pairs, model=tiny_gpt2()), store=tmp_path / "a")
+        hooked.transformer.wte.register_forward_hook(lambda module, inputs, output: 2 * output)
+        with pytest.raises(HistoryError, match="architecture: stored"):
+            scanned(open_run(pairs, model=hooked), store=tmp_path / "a")
+
+    def test_nulls_are_those_of_the_last_checkpoint_also_after_more_came(self, tmp_path):
+        half = listed_run(seeds=STEPS[:3], steps=STEPS[:3])
+        scanned(half, store=tmp_path / "a", n_nulls=1)
+        xr.testing.assert_identical(
+            scanned(listed_run(), store=tmp_path / "a", n_nulls=1), scanned(listed_run(), n_nulls=1)
+        )
+
+    def test_numbers_of_numpy_are_numbers(self, tmp_path):
+        run = listed_run(seeds=(1,), steps=(0,))
+        first = scan_heads(run, prompts=dataclasses.replace(PROMPTS, n_repeats=np.int64(3)), store=tmp_path / "a")
+        xr.testing.assert_identical(plain(scan_heads(run, prompts=PROMPTS, store=tmp_path / "a")), plain(first))
+
+    @pytest.mark.parametrize("kind", ["zip", "copy", "foreign", "file", "url"])
+    def test_what_no_scan_fills_is_refused_and_stays(self, kind, tmp_path):
+        run, place = listed_run(seeds=(1,), steps=(0,)), tmp_path / "place"
+        if kind == "zip":
+            save_history(scanned(run), place)
+        elif kind == "copy":
+            scanned(run).to_zarr(place, zarr_format=2)
+        elif kind == "foreign":
+            place.mkdir()
+            (place / "precious.partial").write_text("mine")
+        elif kind == "file":
+            place.write_text("mine")
+        else:
+            place = "memory://foreign"
+            files = fsspec.filesystem("memory")
+            files.pipe("/foreign/.zattrs", b'{"schema_version": 1, "mine": 1}')
+        before = contents(place)
+        with pytest.raises(HistoryError, match="choose another"):
+            scanned(run, store=place)
+        assert contents(place) == before != {}
+
+
+def broken(seed):
+    raise ValueError("no such file")
+
+
+def with_layers_swapped(seed):
+    weights = weights_of(seed)
+    names = [f"transformer.h.{layer}.attn.c_proj.weight" for layer in (0, 1)]
+    return weights | dict(zip(names, [weights[name] for name in reversed(names)]))
+
+
+def contents(place) -> dict:
+    if isinstance(place, str):
+        files = fsspec.filesystem("memory")
+        return {name: files.cat_file(name) for name in files.find(place)}
+    found = [place] if place.is_file() else sorted(path for path in place.rglob("*") if path.is_file())
+    return {str(path): path.read_bytes() for path in found}
+
+
+@pytest.mark.parametrize("executor", [None, ThreadPoolExecutor])
+def test_a_loader_that_fails_is_skipped_with_and_without_an_executor(executor):
+    pairs = [(0, partial(weights_of, 1)), (1, partial(broken, 0)), (2, partial(weights_of, 2))]
+    run = open_run(pairs, model=tiny_gpt2())
+    with ThreadPoolExecutor(2) as pool:
+        options = {"executor": pool if executor else None}
+        with pytest.raises(RunError, match=r"step 1 could not be read: ValueError\('no such file'\)"):
+            scanned(run, **options)
+        assert scanned(run, on_error="skip", **options)["step"].values.tolist() == [0, 2]
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"n_sequences": 0}, "n_sequences=0 must be a whole number of at least 1"),
+        ({"n_distinct": 2.0}, "n_distinct=2.0 must be"),
+        ({"n_repeats": 1}, "n_repeats=1 must be a whole number of at least 2"),
+        ({"seed": None}, "seed=None must be"),
+        ({"skip_common": -0.5}, "skip_common=-0.5, skip_rare=0.02: shares of at least 0"),
+        ({"skip_common": 0.6, "skip_rare": 0.4}, "below 1 together"),
+        ({"skip_rare": np.nan}, "shares of at least 0"),
+        ({"bos": -1}, "bos=-1 must be"),
+        ({"bos": "x"}, "bos='x' must be"),
+        ({"bos": 10**9}, "bos=1000000000 is no token of this vocabulary"),
+    ],
+)
+def test_prompts_that_make_no_sense(settings, told):
+    with pytest.raises(ModelError, match=told):
+        scan_heads(tiny_gpt2(), prompts=PromptSettings(**settings))
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"heads": "ab"}, "pairs of whole numbers"),
+        ({"heads": [("1", "0")]}, "pairs of whole numbers"),
+        ({"heads": [(True, False)]}, "pairs of whole numbers"),
+        ({"heads": 5}, "pairs of whole numbers"),
+        ({"scores": None}, "scores=None: there are"),
+        ({"scores": [["copying"]]}, "there are prefix_matching"),
+        ({"scores": []}, "names no score"),
+        ({"prompts": None}, "must be a PromptSettings"),
+        ({"n_nulls": 0.5}, "n_nulls=0.5 must be a whole number"),
+    ],
+)
+def test_options_that_make_no_sense(options, told):
+    with pytest.raises(ModelError, match=told):
+        scan_heads(tiny_gpt2(), **options)
+
+
+@pytest.mark.parametrize(
+    ("texts", "told"),
+    [
+        ("ab", "must map names to token ids"),
+        ({"a": 5}, "'a' is 5; give one list"),
+        ({"a": [1.5, 2]}, "give one list of token ids"),
+        ({"a": "bc"}, "give one list"),
+        ({"a": [[1, 2]]}, "give one list"),
+        ({1: [1, 2]}, "must map names"),
+    ],
+)
+def test_texts_that_make_no_sense(texts, told):
+    with pytest.raises(ModelError, match=told):
+        scanned(listed_run(seeds=(1,), steps=(0,)), texts=texts)
+
+
+def test_a_data_frame_is_not_a_stream_of_its_column_numbers():
+    with pytest.raises(ModelError, match="data set with the columns"):
+        scan_run(listed_run(seeds=(1,), steps=(1,)), pd.DataFrame(held_out()), **QUICK)
+
+
+@pytest.mark.parametrize("n", [0, -1, 1.5, "a"])
+def test_numbers_of_examples_that_make_no_sense(n):
+    with pytest.raises(ModelError, match=r"n_evaluation=.* must be a whole number of at least 1"):
+        scan_run(listed_run(seeds=(1,), steps=(1,)), held_out(), n_evaluation=n, progress=False)

@@ -301,5 +301,5 @@ def test_the_steps_of_a_growing_store_are_read_alone(text, tmp_path, monkeypatch
 
 
 def test_bad_input(text):
-    with pytest.raises(HistoryError, match="every=0 must be at least 1"):
+    with pytest.raises(HistoryError, match="every=0 must be a whole number of at least 1"):
         TrainingWatch(text, every=0)

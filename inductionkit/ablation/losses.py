@@ -104,4 +104,8 @@ def settings(held_out: Int[np.ndarray, "sequence position"], kind: str) -> dict[
 
 
 def _is_head(entry: Any) -> bool:
-    return isinstance(entry, tuple | list) and len(entry) == 2 and all(isinstance(each, Integral) for each in entry)
+    return (
+        isinstance(entry, tuple | list)
+        and len(entry) == 2
+        and all(isinstance(each, Integral) and not isinstance(each, bool) for each in entry)
+    )

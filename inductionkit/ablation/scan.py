@@ -40,6 +40,7 @@ class Ablations(Measurement):
     def settings(self) -> dict[str, Any]:
         return {
             **settings(self.held_out, self.kind),
+            "max_bytes": self.max_bytes,
             "ablated": "each head" if self.in_turn else json.dumps(self.sets),
             "held_out_fingerprint": fingerprint(self.held_out),
         }

@@ -12,6 +12,7 @@ see `system.process_state`.
 """
 
 from .circuits import Circuits, exact
+from .describing import weights_digest
 from .head_zeroing import ABLATION_MAX_BYTES, HeadZeroing
 from .lens import DEFAULT_MAX_BYTES, Lens
 from .loading import build_model, load_weights, open_model, reinitialised, transformer_lens_version
@@ -28,4 +29,5 @@ __all__ = [
     "open_model",
     "reinitialised",
     "transformer_lens_version",
+    "weights_digest",
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
@@ -30,10 +30,23 @@ def describe_model(model: torch.nn.Module) -> str:
         model,
         [(name, tuple(tensor.shape), tensor.dtype) for name, tensor in model.named_parameters()],
         _digest(model.named_buffers()),
+        [(name, type(hook).__qualname__, getattr(hook, "__qualname__", "")) for name, hook in _hooks(model)],
         sorted({tensor.device.type for tensor in model.parameters()}),
     ]
     # Objects that print where they are in memory would differ between copies.
     return re.sub(r" at 0x[0-9a-f]+", "", "\n".join(map(repr, parts)))
+
+
+def weights_digest(model: torch.nn.Module) -> int:
+    """Return 64 bits of the SHA-256 of a model's parameters with their names: the same if and only if they are."""
+    parameters = torch.nn.Module.named_parameters(model)  # a bridge's own leaves some out
+    return int(_digest(parameters)[:16], 16)
+
+
+def _hooks(model: torch.nn.Module) -> Iterator[tuple[str, Any]]:
+    for name, module in model.named_modules():
+        for hook in (*module._forward_hooks.values(), *module._forward_pre_hooks.values()):
+            yield name, hook
 
 
 def _fields(config: Any) -> list[tuple[str, Any]]:

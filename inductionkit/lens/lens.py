@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Collection, Iterator
 from functools import partial
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -189,6 +190,8 @@ class Lens:
 
     def check_head(self, layer: int, head: int, heads: object) -> None:
         """Raise ModelError if the model has no such head to score; `heads` is what the user gave."""
+        if not all(isinstance(number, Integral) and not isinstance(number, bool) for number in (layer, head)):
+            raise ModelError(f"heads={heads!r}: give (layer, head) pairs of whole numbers")
         if not 0 <= layer < self.n_layers:
             raise ModelError(f"heads={heads!r} names layer {layer}; this model has layers 0..{self.n_layers - 1}")
         if not 0 <= head < self.n_heads:

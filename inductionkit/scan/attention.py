@@ -102,15 +102,24 @@ def attention(
             "repeated random tokens": repeated_random_tokens(lens.d_vocab, bos, two_repeats, held_out)[0].tolist(),
             "held-out text": held_out[0, : min(N_TEXT_TOKENS, lens.n_ctx)].tolist(),
         }
+    if not isinstance(texts, Mapping) or not all(isinstance(name, str) for name in texts):
+        raise ModelError(f"texts={texts!r} must map names to token ids")
     if not texts:
         raise ModelError("texts={} names no text; leave it out for the default texts")
-    for name, tokens in texts.items():
-        if not 0 < len(tokens) <= lens.n_ctx:
-            raise ModelError(f"text {name!r} has {len(tokens)} tokens; the model's context takes 1 to {lens.n_ctx}")
-    plain = {name: [int(token) for token in tokens] for name, tokens in texts.items()}
-    for name, tokens in plain.items():
-        try:
-            lens.check_tokens(torch.tensor([tokens]))
-        except ModelError as error:
-            raise ModelError(f"text {name!r}: {error}") from None
-    return Attention(plain)
+    return Attention({name: _token_ids(name, tokens, lens) for name, tokens in texts.items()})
+
+
+def _token_ids(name: str, tokens: Any, lens: Lens) -> list[int]:
+    try:
+        ids = np.asarray(tokens if hasattr(tokens, "__len__") else list(tokens))
+    except (TypeError, ValueError):
+        ids = np.empty((0, 0))
+    if ids.ndim != 1 or (ids.size and ids.dtype.kind not in "iu"):
+        raise ModelError(f"text {name!r} is {tokens!r}; give one list of token ids")
+    if not 0 < len(ids) <= lens.n_ctx:
+        raise ModelError(f"text {name!r} has {len(ids)} tokens; the model's context takes 1 to {lens.n_ctx}")
+    if ids.min() < 0 or ids.max() >= lens.d_vocab:
+        raise ModelError(
+            f"text {name!r} has token ids {ids.min()} to {ids.max()}; the vocabulary has 0 to {lens.d_vocab - 1}"
+        )
+    return [int(token) for token in ids]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import threading
 import uuid
 import warnings
@@ -11,28 +10,20 @@ from collections.abc import Generator, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-import torch
 import xarray as xr
 
 from ..errors import InductionKitError, RunError
 from ..history import VARIABLES
-from ..lens import Lens
+from ..lens import Lens, weights_digest
 from ..runs import Run
 from .measurement import Measurement, measure_all
 
 MAX_ATTEMPTS = 3  # of a checkpoint whose worker dies
 
 Measured = tuple[int, xr.Dataset | InductionKitError]
-
-
-class Weights(NamedTuple):
-    """The weights of a checkpoint by name, and their digest."""
-
-    by_name: Mapping[str, Any]
-    digest: int
 
 
 @dataclass(frozen=True)
@@ -47,29 +38,40 @@ class CheckpointTask:
     def of(cls, run: Run, measurements: Sequence[Measurement]) -> CheckpointTask:
         return cls(run, tuple(measurements), uuid.uuid4().hex)
 
-    def read(self, step: int) -> Weights:
-        by_name = self.run.checkpoint(step).read()
-        return Weights(by_name, weights_digest(by_name))
+    def read(self, step: int) -> Mapping[str, Any]:
+        """The weights of a checkpoint by name."""
+        with _naming(step, "read"):
+            return self.run.checkpoint(step).read()
 
-    def measure(self, lens: Lens, step: int, weights: Weights) -> xr.Dataset:
+    def load(self, lens: Lens, step: int, weights: Mapping[str, Any]) -> int:
+        """Load a checkpoint's weights into the standing model; returns the digest of what it then has."""
+        with _naming(step, "loaded"):
+            self.run.checkpoint(step).load_into(lens.model, weights)
+            return weights_digest(lens.model)
+
+    def measure(self, lens: Lens, step: int, weights: Mapping[str, Any]) -> xr.Dataset:
         """Load a checkpoint's weights into the standing model and measure it: a history without `step`."""
-        checkpoint = self.run.checkpoint(step)
-        with _naming(step):
-            checkpoint.load_into(lens.model, weights.by_name)
+        digest = self.load(lens, step, weights)
+        with _naming(step, "measured"):
             found = measure_all(self.measurements, lens)
-        tokens_seen = np.nan if checkpoint.tokens_seen is None else float(checkpoint.tokens_seen)
-        digest = ((), np.array(weights.digest, np.uint64), VARIABLES["weights_digest"].attrs)
-        return found.assign(weights_digest=digest).assign_coords(tokens_seen=tokens_seen)
+        return marked(found, self.run.checkpoint(step).tokens_seen, digest)
 
     def nulls(self, lens: Lens, step: int, n_nulls: int) -> xr.Dataset:
         """The null distributions of the scores, from the matrices of one checkpoint drawn anew."""
-        with _naming(step):
+        with _naming(step, "measured"):
             self.run.checkpoint(step).load_into(lens.model)
             nulls = [each.nulls(lens, range(n_nulls)) for each in self.measurements if each.has_nulls]
         found = xr.merge(nulls, combine_attrs="override").drop_vars(["layer", "head"], errors="ignore")
         for score in found.data_vars.values():
             score.attrs["from_step"] = step
         return found
+
+
+def marked(found: xr.Dataset, tokens_seen: float | None, digest: int) -> xr.Dataset:
+    """What was measured at a step, with the tokens seen (None: unknown) and the digest of the weights."""
+    variable = ((), np.array(digest, np.uint64), VARIABLES["weights_digest"].attrs)
+    seen = np.nan if tokens_seen is None else float(tokens_seen)
+    return found.assign(weights_digest=variable).assign_coords(tokens_seen=seen)
 
 
 def measured(
@@ -106,22 +108,6 @@ def null_distributions(
     return task.nulls(lens or standing_lens(task), step, n_nulls)
 
 
-def weights_digest(weights: Mapping[str, Any]) -> int:
-    """64 bits that are the same for the same tensors, under whatever names, and differ for others.
-
-    Names are left out, and tensors that are there twice count once: files and models differ in both.
-    """
-    tensors = {_tensor_digest(weight) for weight in weights.values()}
-    return int.from_bytes(hashlib.sha256(b"".join(sorted(tensors))).digest()[:8], "big")
-
-
-def _tensor_digest(weight: Any) -> bytes:
-    tensor = torch.as_tensor(weight).detach().cpu().contiguous()
-    digest = hashlib.sha256(f"{tensor.dtype} {tuple(tensor.shape)}".encode())
-    digest.update(tensor.flatten().view(torch.uint8).numpy().data)
-    return digest.digest()
-
-
 _standing = threading.local()
 
 
@@ -152,7 +138,7 @@ def _in_turn(task: CheckpointTask, lens: Lens | None, steps: Sequence[int]) -> I
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="read-ahead") as reader:
         ahead = reader.submit(task.read, steps[0])
         for step, following in zip(steps, [*steps[1:], None]):
-            weights: Weights | InductionKitError
+            weights: Mapping[str, Any] | InductionKitError
             result: xr.Dataset | InductionKitError
             try:
                 weights = ahead.result()
@@ -195,6 +181,11 @@ def _by_workers(task: CheckpointTask, steps: Sequence[int], executor: Executor) 
                 except InductionKitError as error:
                     yield step, error
                 except Exception as error:
+                    if "pickle" in repr(error):  # another attempt would not help
+                        raise RunError(
+                            f"the run {task.run.name} cannot be sent to a worker process: {error!r}; use a pool of "
+                            f"threads, or list loaders that are functions of a module and a Hugging Face model"
+                        ) from error
                     if attempts[step] < MAX_ATTEMPTS:
                         submit(step)
                     else:
@@ -206,9 +197,11 @@ def _by_workers(task: CheckpointTask, steps: Sequence[int], executor: Executor) 
 
 
 @contextmanager
-def _naming(step: int) -> Iterator[None]:
-    """Errors about a checkpoint that say which it is."""
+def _naming(step: int, done: str) -> Iterator[None]:
+    """Errors about a checkpoint that say which it is, also those of a user's loader or of the libraries below."""
     try:
         yield
     except InductionKitError as error:
         raise type(error)(f"step {step}: {error}") from error
+    except Exception as error:
+        raise RunError(f"step {step} could not be {done}: {error!r}") from error

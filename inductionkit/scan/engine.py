@@ -23,7 +23,8 @@ from ..history import SCHEMA_VERSION
 from ..lens import Lens
 from ..runs import Run
 from ..system.progress import progress_bar
-from .checkpoints import CheckpointTask, measured, null_distributions, weights_digest
+from ..system.whole_numbers import whole_number
+from .checkpoints import CheckpointTask, measured, null_distributions
 from .in_memory import HistoryInMemory, LogRow
 from .measurement import Measurement, identity, measure_all, settings_of
 from .store import HistoryStore
@@ -51,8 +52,9 @@ def scan_source(
     """
     if on_error not in ("stop", "skip"):
         raise RunError(f"on_error={on_error!r}: there are 'stop' and 'skip'")
-    if n_nulls < 0:
-        raise ModelError(f"n_nulls={n_nulls} must be 0 or more")
+    n_nulls = whole_number(n_nulls, "n_nulls", 0, ModelError)
+    if executor is not None and not isinstance(executor, Executor):
+        raise RunError(f"executor={executor!r} is not an executor of concurrent.futures")
     if isinstance(source, Run):
         return _scan_run(source, prepare, contents, n_nulls, store, executor, on_error, progress)
     if store is not None or executor is not None or on_error != "stop":
@@ -89,8 +91,6 @@ def _scan_run(
     measurements = tuple(prepare(built, run))
     settings = run_settings(run, measurements, contents) | {"n_nulls": n_nulls}
     settings["identity"] = identity(settings)
-    lens = built if executor is None else None  # workers have models of their own
-    del built
     task = CheckpointTask.of(run, measurements)
     constants = constants_of(measurements, run.tokenizer_json())
     kept = (
@@ -98,7 +98,9 @@ def _scan_run(
     )
     skipped: dict[int, str] = {}
     try:
-        _refuse_other_weights(run, kept)
+        _refuse_other_run(task, built, kept)
+        lens = built if executor is None else None  # workers have models of their own
+        del built
         kept.write_log(_log_of(run))
         stored = set(kept.steps)
         missing = [step for step in run.steps if step not in stored]
@@ -117,7 +119,8 @@ def _scan_run(
         measured_steps = [step for step in run.steps if step in set(kept.steps)]
         if not measured_steps:
             raise RunError(f"no checkpoint of {run.name} could be measured: {'; '.join(skipped.values())}")
-        if n_nulls and not kept.has_nulls and any(each.has_nulls for each in measurements):
+        scored = any(each.has_nulls for each in measurements)
+        if n_nulls and scored and kept.nulls_from != measured_steps[-1]:
             kept.write_nulls(null_distributions(task, lens, measured_steps[-1], n_nulls, executor))
         chosen = kept.read().sel(step=measured_steps)
     finally:
@@ -157,25 +160,36 @@ def _log_of(run: Run) -> list[LogRow]:
     return sorted(rows, key=lambda row: row[0])
 
 
-def _refuse_other_weights(run: Run, kept: HistoryInMemory | HistoryStore) -> None:
-    """Raise HistoryError if the store's first checkpoint had other weights than the run's checkpoint of that step.
+def _refuse_other_run(task: CheckpointTask, lens: Lens, kept: HistoryInMemory | HistoryStore) -> None:
+    """Raise HistoryError if what is stored is of other weights, or of another count of tokens, than the run's steps.
 
-    Nothing else tells two runs of one class apart that the user lists. Downloads are left alone: they are told apart by
-    the repository and its revisions.
+    Nothing but their weights tells runs apart that the user lists, so all of their stored steps are read again; of
+    a folder the first and the last. Downloads are told apart by their repository and its revisions.
     """
-    known = [step for step in kept.steps if step in set(run.steps)]
-    if not known or run.kept_bytes is not None:
+    run = task.run
+    known = [step for step in run.steps if step in set(kept.steps)]
+    if not known:
         return
-    try:
-        digest = weights_digest(run.checkpoint(known[0]).read())
-    except InductionKitError:  # gone or damaged since; what it gave is in the store
+    stored = kept.read(["weights_digest", "tokens_seen"])
+    for step in known:
+        now, then = run.checkpoint(step).tokens_seen, stored["tokens_seen"].sel(step=step).item()
+        if not np.array_equal(np.nan if now is None else now, then, equal_nan=True):
+            raise HistoryError(
+                f"the store says that {then:,.0f} tokens were seen at step {step}, the run says {now}; choose another "
+                f"store or give the same tokens_per_step"
+            )
+    if run.kept_bytes is not None:
         return
-    stored = kept.read(["weights_digest"])["weights_digest"].sel(step=known[0]).item()
-    if stored != digest:
-        raise HistoryError(
-            f"the store holds a scan of other weights: at step {known[0]} those of {run.name} differ from those that "
-            f"were measured; choose another store or remove it"
-        )
+    for step in known if not run.fingerprints else sorted({known[0], known[-1]}):
+        try:
+            digest = task.load(lens, step, task.read(step))
+        except InductionKitError:  # gone or damaged since; what it gave is in the store
+            continue
+        if stored["weights_digest"].sel(step=step).item() != digest:
+            raise HistoryError(
+                f"the store holds a scan of other weights: at step {step} those of {run.name} differ from those that "
+                f"were measured; choose another store or remove it"
+            )
 
 
 def _repeats(history: xr.Dataset) -> dict[str, str]:

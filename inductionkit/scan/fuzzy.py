@@ -45,7 +45,7 @@ class FuzzyScoring(Measurement):
     def measure(self, lens: Lens, advance: Advance = silently) -> xr.Dataset:
         lens.check_finite()
         circuits = lens.circuits()
-        matching, lifts = torch.zeros(2, lens.n_layers, lens.n_heads, device=lens.device)
+        matching, lifts = torch.zeros(2, lens.n_layers, lens.n_heads, dtype=torch.float32, device=lens.device)
         matching[list(lens.unscored)] = lifts[list(lens.unscored)] = torch.nan
 
         def score_batch(tokens: Tensor, targets: Tensor, answers: Tensor) -> None:

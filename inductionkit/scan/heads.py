@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,7 +68,7 @@ class HeadScoring(Measurement):
     def measure(self, lens: Lens, advance: Advance = silently) -> xr.Dataset:
         lens.check_finite()
         # On the model's device until all is known: each score that is fetched by itself would make the device wait.
-        unknown = torch.full((lens.n_layers, lens.n_heads), float("nan"), device=lens.device)
+        unknown = torch.full((lens.n_layers, lens.n_heads), torch.nan, dtype=torch.float32, device=lens.device)
         found: Found = {name: unknown.clone() for name in self.names}
         reasons = {f"layer {layer}": why for layer, why in lens.unscored.items()}
         if not lens.has_direct_path:
@@ -144,7 +144,7 @@ class HeadScoring(Measurement):
 
         for tokens in lens.batches(torch.from_numpy(self.text), self.max_bytes):
             lens.visit_attention(tokens, score_layer, range(max(self.heads) + 1))
-        unknown = torch.full((lens.n_layers, lens.n_heads), float("nan"), device=lens.device)
+        unknown = torch.full((lens.n_layers, lens.n_heads), torch.nan, dtype=torch.float32, device=lens.device)
         found = {score.name: unknown.clone() for score in wanted}
         for (name, layer), share in shares.items():
             found[name][layer] = SCORES[name].finish(share).float()
@@ -161,11 +161,16 @@ def head_scoring(
     max_bytes: int = DEFAULT_MAX_BYTES,
 ) -> HeadScoring:
     """What `scan_heads` measures, made ready for a model. Raises ModelError if it does not fit the model."""
-    names = tuple(SCORES) if isinstance(scores, str) and scores == "all" else tuple(scores)
-    if (isinstance(scores, str) and scores != "all") or not set(names) <= SCORES.keys():
+    names = [*SCORES] if isinstance(scores, str) and scores == "all" else scores
+    if isinstance(names, str) or not isinstance(names, Collection) or not all(name in [*SCORES] for name in names):
         raise ModelError(f"scores={scores!r}: there are {', '.join(SCORES)}, or 'all' of them")
+    if not isinstance(prompts, PromptSettings):
+        raise ModelError(f"prompts={prompts!r} must be a PromptSettings")
+    if not names:
+        raise ModelError("scores=[] names no score; leave it out for the default scores")
+    names = tuple(dict.fromkeys(names))
     by_layer, bos, tokens = _by_layer(lens, heads), prompts.bos_for(lens.bos), None
-    about: dict[str, Any] = {"heads": "all" if heads is None else json.dumps([list(map(int, head)) for head in heads])}
+    about: dict[str, Any] = {"heads": "all" if heads is None else json.dumps(by_layer), "max_bytes": max_bytes}
     if set(names) & set(names_from("repeated tokens")):
         drawn = repeated_random_tokens(lens.d_vocab, bos, prompts, held_out)
         lens.check_length(
@@ -260,9 +265,13 @@ def _by_layer(lens: Lens, heads: Sequence[tuple[int, int]] | None) -> dict[int, 
     if heads is None:
         return {layer: list(range(lens.n_heads)) for layer in range(lens.n_layers) if layer not in lens.unscored}
     chosen: dict[int, set[int]] = {}
-    for layer, head in heads:
+    try:
+        pairs = [(layer, head) for layer, head in heads]
+    except (TypeError, ValueError):
+        raise ModelError(f"heads={heads!r}: give (layer, head) pairs of whole numbers") from None
+    for layer, head in pairs:
         lens.check_head(layer, head, heads)
-        chosen.setdefault(layer, set()).add(head)
+        chosen.setdefault(int(layer), set()).add(int(head))
     if not chosen:
         raise ModelError("heads=[] names no head; leave it out to score all of them")
     return {layer: sorted(chosen[layer]) for layer in sorted(chosen)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Set
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from ..errors import ModelError
 from ..lens import Lens
 from ..runs import Run
 from ..system.spread import evenly
+from ..system.whole_numbers import whole_number
 
 ROW = 512  # tokens of a row that a stream is cut to: the context that O22 measures in
 MIN_LENGTH = 22  # tokens of the shortest row that has both indices of the in-context-learning score
@@ -48,6 +50,8 @@ def held_out_rows(held_out: Any, lens: Lens, n_rows: int | None = None, min_leng
             f"holds token ids {tokens.min()} to {tokens.max()}; the vocabulary has 0 to {lens.d_vocab - 1}. "
             f"Leave out padding and masks such as -100"
         )
+    if n_rows is not None:
+        n_rows = whole_number(n_rows, "n_evaluation", 1, ModelError)
     chosen = tokens if n_rows is None else tokens[evenly(len(tokens), n_rows)]
     return chosen.astype(np.int64)
 
@@ -64,29 +68,34 @@ def run_held_out(run: Run, held_out: Any, lens: Lens, n_rows: int | None) -> Row
 
 
 def _as_array(held_out: Any) -> np.ndarray:
-    if isinstance(held_out, str | bytes | dict) or held_out is None:
+    if isinstance(held_out, str | bytes | Mapping | Set | np.ma.MaskedArray) or held_out is None:
         raise _refused(f"is a {type(held_out).__name__}; tokenise the text and pass token ids")
-    if hasattr(held_out, "column_names"):
+    columns = getattr(held_out, "column_names", getattr(held_out, "columns", None))
+    if columns is not None:
         raise _refused(
-            f"is a data set with the columns {list(held_out.column_names)}; pass the column of token ids, "
-            f"such as data['input_ids']"
+            f"is a data set with the columns {list(columns)[:10]}; pass the column of token ids, such as "
+            f"data['input_ids'], or its array"
         )
     if hasattr(held_out, "detach"):  # a tensor, wherever it is
         if held_out.is_meta:
             raise _refused("is a tensor without values (meta device)")
-        return np.asarray(held_out.detach().cpu())
+        try:
+            return np.asarray(held_out.detach().cpu())
+        except (TypeError, RuntimeError):  # of a type that NumPy does not know, sparse or nested
+            raise _refused(f"is a tensor of {held_out.dtype}, {held_out.layout}; give whole numbers") from None
     if isinstance(held_out, np.ndarray) and held_out.dtype != object:
         return held_out
     try:
         rows = [np.asarray(getattr(row, "tolist", lambda row=row: row)()) for row in held_out]
-    except (TypeError, ValueError):
+        whole = np.array(rows) if len({row.shape for row in rows}) == 1 else None
+    except Exception:  # a stranger's sequence may stumble anywhere
         raise _refused(f"is a {type(held_out).__name__}; give token ids (sequence, position)") from None
     lengths = sorted({row.size for row in rows})
     if len(lengths) > 1 or len({row.ndim for row in rows}) > 1:
         raise _refused(
             f"has rows of {lengths[0]} to {lengths[-1]} tokens; cut them to one length, or join them into one stream"
         )
-    return np.array(rows) if rows else np.empty((0, 0), np.int64)
+    return np.empty((0, 0), np.int64) if whole is None else whole
 
 
 def _refused(what: str) -> ModelError:

@@ -35,9 +35,9 @@ class HistoryInMemory:
         return sorted(self._results)
 
     @property
-    def has_nulls(self) -> bool:
-        """Whether null distributions are kept."""
-        return bool(self._nulls)
+    def nulls_from(self) -> int | None:
+        """The step whose matrices the null distributions come from, None without any."""
+        return next((int(score.attrs["from_step"]) for score in self._nulls.data_vars.values()), None)
 
     def read(self, names: Sequence[str] | None = None) -> xr.Dataset:
         """The history so far, or the variables `names` of it. Raises HistoryError if nothing has been measured."""

@@ -68,7 +68,8 @@ def settings_of(measurements: Sequence[Measurement], contents: str) -> dict[str,
     found: dict[str, Any] = {"contents": contents, "meaning": MEANING}
     for each in measurements:
         found |= each.settings()
-    return found
+    # As they will be read back from a store, where there are no NumPy numbers.
+    return {name: value.item() if isinstance(value, np.generic) else value for name, value in found.items()}
 
 
 def identity(settings: Mapping[str, Any]) -> str:

@@ -38,6 +38,8 @@ class HistoryStore:
     def __init__(
         self, path: str | Path, settings: Mapping[str, Any], constants: xr.Dataset, planned: Sequence[int] = ()
     ):
+        if not isinstance(path, str | Path):
+            raise HistoryError(f"store={path!r} must be a path or a URL")
         self.path = str(path) if is_url(path) else Path(path)
         self._settings, self._constants = dict(settings), constants
         self._planned = {step: slot for slot, step in enumerate(planned)}
@@ -71,9 +73,10 @@ class HistoryStore:
         return sorted(self._slots)
 
     @property
-    def has_nulls(self) -> bool:
-        """Whether null distributions are stored."""
-        return any(name.endswith("_null") for name in self._arrays)
+    def nulls_from(self) -> int | None:
+        """The step whose matrices the null distributions come from, None without any."""
+        nulls = (array for name, array in self._arrays.items() if name.endswith("_null"))
+        return next((int(array.attrs["from_step"]) for array in nulls), None)
 
     def read(self, names: Sequence[str] | None = None) -> xr.Dataset:
         """What has been stored so far, in memory; of the variables `names` alone, if they are given."""
@@ -89,6 +92,8 @@ class HistoryStore:
         """
         values = {"step": np.array(step), "tokens_seen": result["tokens_seen"].values}
         values |= {str(name): array.values for name, array in result.data_vars.items()}
+        if self._arrays and isinstance(self.path, Path) and not (self.path / ".zmetadata").is_file():
+            raise HistoryError(f"{self.path} is gone or damaged; step {step} is not kept")
         with self._telling(f"step {step}"):
             if not self._arrays:
                 self._lay_out(result)
@@ -170,14 +175,15 @@ class HistoryStore:
             return self.path.exists()
         from fsspec.core import url_to_fs
 
-        filesystem, root = url_to_fs(self.path)
-        # The consolidated metadata is written last: without it, an earlier attempt was cut short.
+        try:
+            filesystem, root = url_to_fs(self.path)
+        except (ValueError, ImportError) as error:
+            raise HistoryError(f"{self.path} cannot be used as a store: {error}") from None
+        # The consolidated metadata is written last: without it, an earlier attempt was cut short, or it is no history.
         if filesystem.exists(f"{root.rstrip('/')}/.zmetadata"):
             return True
         if filesystem.exists(root) and filesystem.find(root):
-            attributes = f"{root.rstrip('/')}/.zattrs"
-            if not filesystem.exists(attributes) or b"schema_version" not in filesystem.cat_file(attributes):
-                raise HistoryError(f"{self.path} holds files that are no history; choose another store or remove them")
+            raise HistoryError(f"{self.path} holds files that are no history; choose another store or remove them")
         return False
 
     def _take_over(self) -> None:
@@ -194,8 +200,9 @@ class HistoryStore:
 
     def _refuse_other(self) -> None:
         try:
-            stored = read_zarr(self.path, ("step",))
-            stored["step"]
+            stored = read_zarr(self.path, ("step", "schema_version"))
+            if "meaning" not in stored.attrs or not self._can_grow():
+                raise HistoryError("it is no store that a scan fills, such as a history that was saved")
         except (HistoryError, KeyError) as error:
             raise HistoryError(f"{self.path} is not a history store ({error}); choose another or remove it") from None
         different = {
@@ -209,6 +216,11 @@ class HistoryStore:
             raise HistoryError(
                 f"{self.path} holds a scan with other settings ({told}); choose another store or remove it"
             )
+
+    def _can_grow(self) -> bool:
+        if isinstance(self.path, Path) and not self.path.is_dir():
+            return False
+        return {"scanned", "n_logged"} <= set(self._group())
 
     def _group(self) -> Any:
         # Through zarr itself: xarray reads the whole store's metadata for every write.

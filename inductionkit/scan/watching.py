@@ -5,11 +5,12 @@ The watch itself is called in one's own training loop; the Hugging Face Trainer 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import warnings
 import weakref
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +19,15 @@ import torch
 import xarray as xr
 
 from ..errors import HistoryError
-from ..history import HISTORY, SCHEMA_VERSION, VARIABLES
-from ..lens import Lens, build_model, load_weights
+from ..history import HISTORY, SCHEMA_VERSION
+from ..lens import Lens, build_model, load_weights, weights_digest
 from ..lens.swapping import standing_copy, swap_weights
 from ..runs.architecture import GivenArchitecture
 from ..scores.prompts import PromptSettings
 from ..system.devices import moved
+from ..system.whole_numbers import whole_number
 from ..train.model import ModelConfig
-from .checkpoints import weights_digest
+from .checkpoints import marked
 from .engine import constants_of, tokenizer_fingerprint
 from .heads import DEFAULT_SCORES
 from .held_out import held_out_rows
@@ -66,7 +68,7 @@ class TrainingWatch:
     Raises
     ------
     HistoryError
-        If `every` is below 1.
+        If `every` is neither a whole number of at least 1 nor a collection of steps, or `tokens_per_step` is below 1.
     """
 
     def __init__(
@@ -82,10 +84,14 @@ class TrainingWatch:
         n_evaluation: int = N_EVALUATION,
         name: str | None = None,
     ):
-        if isinstance(every, int) and every < 1:
-            raise HistoryError(f"every={every} must be at least 1 step")
+        if tokens_per_step is not None:
+            tokens_per_step = whole_number(tokens_per_step, "tokens_per_step", 1, HistoryError)
         self.tokens_per_step = tokens_per_step
-        self._every = every if isinstance(every, int) else frozenset(int(step) for step in every)
+        self._every: int | frozenset[int]
+        if isinstance(every, Collection) and not isinstance(every, str):
+            self._every = frozenset(whole_number(step, "every", 0, HistoryError) for step in every)
+        else:
+            self._every = whole_number(every, "every", 1, HistoryError)
         self._held_out, self._n_evaluation = held_out, n_evaluation
         self._texts, self._scores, self._prompts = texts, scores, prompts
         self._tokenizer_json = getattr(getattr(tokenizer, "backend_tokenizer", None), "to_str", lambda: tokenizer)()
@@ -107,15 +113,15 @@ class TrainingWatch:
         """
         if loss is not None:
             self.log(step, loss, tokens_seen)
-        if step == self._last or not (due or self.is_due(step)):
-            return False
-        try:
+        with self._warning_of_errors(f"step {step} was not measured"):
+            if step == self._last or not (due or self.is_due(step)):
+                return False
             self._measure(model, step, self._tokens(step, tokens_seen))
-        except Exception as error:  # a training that takes days is worth more than any of its measurements
-            if str(error) not in self._warned:
-                self._warned.add(str(error))
-                warnings.warn(f"step {step} was not measured: {error}", RuntimeWarning, stacklevel=2)
+        if self._last != step:
             return False
+        with self._warning_of_errors(f"step {step} was measured but is not shown"):
+            for observer in self._observers:
+                observer(self.history)
         return True
 
     def log(self, step: int, loss: float, tokens_seen: int | None = None) -> None:
@@ -123,7 +129,8 @@ class TrainingWatch:
 
         `tokens_seen` is as in a call.
         """
-        self._log.add((step, self._tokens(step, tokens_seen), float(loss)))
+        with self._warning_of_errors(f"the loss of step {step} was not recorded"):
+            self._log.add((step, self._tokens(step, tokens_seen), float(loss)))
 
     def is_due(self, step: int) -> bool:
         """Whether a step is one of those that `every` asks for."""
@@ -143,8 +150,9 @@ class TrainingWatch:
 
     def write_log(self) -> None:
         """Write the training losses that were recorded since the last measurement."""
-        if self._kept is not None:
-            self._log.write_to(self._kept)
+        with self._warning_of_errors("the training losses were not written"):
+            if self._kept is not None:
+                self._log.write_to(self._kept)
 
     def close(self) -> None:
         """Write what was recorded, and let other processes write to the store."""
@@ -169,18 +177,25 @@ class TrainingWatch:
         """A callback for Lightning. `model` gives the transformer of a LightningModule, by default its `.model`."""
         return lightning_callback(self, model)
 
+    @contextlib.contextmanager
+    def _warning_of_errors(self, what: str) -> Iterator[None]:
+        """Turn errors into warnings, one for each message: a training is worth more than its measurements."""
+        try:
+            yield
+        except Exception as error:
+            if str(error) not in self._warned:
+                self._warned.add(str(error))
+                warnings.warn(f"{what}: {error}", RuntimeWarning, stacklevel=4)
+
     def _measure(self, model: Any, step: int, tokens_seen: float) -> None:
         with torch.random.fork_rng(devices=[]):  # the training's random numbers go on unaffected
             lens = self._lens(model)
             kept = self._begin(lens, step)
             result = measure_all(self._measurements, lens)
-        digest = ((), np.array(weights_digest(model.state_dict()), np.uint64), VARIABLES["weights_digest"].attrs)
         kept.drop_from(step)  # later steps are of a training that went back
-        kept.write(step, result.assign(weights_digest=digest).assign_coords(tokens_seen=tokens_seen))
+        kept.write(step, marked(result, tokens_seen, weights_digest(lens.model)))
         self._log.write_to(kept)
         self._last = step
-        for observer in self._observers:
-            observer(self.history)
 
     def _tokens(self, step: int, tokens_seen: int | None) -> float:
         if tokens_seen is None:

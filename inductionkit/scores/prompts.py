@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import Literal
 
 import numpy as np
@@ -16,6 +17,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from ..errors import ModelError
+from ..system.whole_numbers import whole_number
 
 ENOUGH = 8  # times n_distinct: with fewer different tokens in the held-out text, prompts would be much alike
 
@@ -44,6 +46,25 @@ class PromptSettings:
     pool: Sequence[int] | None = None
     bos: int | Literal["model"] | None = "model"
 
+    def __post_init__(self) -> None:
+        for name, least in (("n_sequences", 1), ("n_distinct", 1), ("n_repeats", 2), ("seed", 0)):
+            whole_number(getattr(self, name), name, least, ModelError)
+        shares = (self.skip_common, self.skip_rare)
+        if not all(isinstance(share, Real) and 0 <= share < 1 for share in shares) or sum(shares) >= 1:
+            raise ModelError(
+                f"skip_common={shares[0]!r}, skip_rare={shares[1]!r}: shares of at least 0, below 1 together"
+            )
+        if self.bos is not None and self.bos != "model":
+            whole_number(self.bos, "bos", 0, ModelError)
+        if self.pool is not None:
+            try:
+                pool = tuple(whole_number(token, "a token of the pool", 0, ModelError) for token in self.pool)
+            except TypeError:
+                pool = ()
+            if not pool:
+                raise ModelError(f"pool={self.pool!r} must list token ids")
+            object.__setattr__(self, "pool", pool)
+
     def bos_for(self, bos_of_model: int | None) -> int | None:
         """The token that starts each prompt of a model whose configuration names `bos_of_model`."""
         return bos_of_model if self.bos == "model" else self.bos
@@ -68,9 +89,9 @@ def token_pool(
     Raises ModelError if they are fewer than `n_distinct`, or a given pool leaves the vocabulary.
     """
     if settings.pool is not None:
-        given = np.unique(np.asarray(settings.pool, dtype=np.int64))
-        if not len(given) or given[0] < 0 or given[-1] >= d_vocab:
-            raise ModelError(f"pool={settings.pool!r} must list token ids from 0 to {d_vocab - 1}")
+        given = np.unique(settings.pool)
+        if given[-1] >= d_vocab:
+            raise ModelError(f"the pool holds token {given[-1]}; this vocabulary has 0 to {d_vocab - 1}")
         found = TokenPool(torch.from_numpy(given[given != bos]), "given")
     else:
         by_id = TokenPool(_without_ends(np.arange(d_vocab), bos, settings), "vocabulary")
@@ -112,6 +133,8 @@ def repeated_random_tokens(
     prompt: causal attention makes its activations the same as if it stood alone. Raises ModelError as `token_pool`
     does.
     """
+    if bos is not None and bos >= d_vocab:
+        raise ModelError(f"bos={bos} is no token of this vocabulary, which has 0 to {d_vocab - 1}")
     candidates = token_pool(d_vocab, bos, settings, held_out).tokens
     generator = torch.Generator().manual_seed(settings.seed)
     samples = torch.stack(

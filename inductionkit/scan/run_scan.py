@@ -52,7 +52,8 @@ def scan_run(
 
     With a `store` (a Zarr folder, or a URL that fsspec reaches), results are kept as they come, each checkpoint whole
     or not at all, and a scan that was interrupted goes on where it was. A store takes results of one run, measured in
-    one way: held-out tokens, prompts, tokenizer, architecture and weights are compared.
+    one way: held-out tokens, prompts, tokenizer, architecture, tokens seen and weights are compared. For the last, all
+    stored checkpoints of a listed run are read again, and the first and the last of a folder.
 
     With an `executor` of `concurrent.futures` (a thread or process pool, `RestartingPool`, Dask's
     `client.get_executor()`) its workers measure and this process writes. Each thread that measures has a model of its

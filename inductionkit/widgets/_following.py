@@ -11,7 +11,7 @@ from typing import Protocol
 import xarray as xr
 
 from ..errors import HistoryError
-from ..history import open_history
+from ..history import history_steps, open_history
 
 
 class Observable(Protocol):
@@ -41,9 +41,8 @@ def _keep_up(reference: weakref.ref[Follower], store: str | Path, seconds: float
         if explorer is None or explorer.comm is None:
             return
         try:
-            history = open_history(store)
+            if history_steps(store) != explorer.history["step"].values.tolist():
+                explorer.history = open_history(store)
         except HistoryError:  # caught in the middle of a write: the next look will do
             continue
-        if history["step"].values.tolist() != explorer.history["step"].values.tolist():
-            explorer.history = history
         del explorer

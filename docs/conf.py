@@ -136,7 +136,7 @@ def variables_table() -> Iterator[str]:
 
 def null_of(name: str, variable: Variable) -> Variable:
     """The null distribution of a head score."""
-    dims, what = ("null", *variable.dims[1:]), f"`{name}` on models whose matrices are drawn anew"
+    dims, what = ("null", *variable.dims[1:]), f"`{name}` on models whose matrices are drawn at random"
     return dataclasses.replace(variable, dims=dims, long_name=what)
 
 

@@ -26,7 +26,7 @@ HISTORY = "history"  # the attribute `contents` of what `scan_run` leaves; ablat
 
 @dataclasses.dataclass(frozen=True)
 class Variable:
-    """What a variable of a history is: its dimensions and type, and the labels that are stored with it."""
+    """Describes a variable of a history: its dimensions, its type, and the labels that are stored with it."""
 
     dims: tuple[str, ...]
     dtype: str

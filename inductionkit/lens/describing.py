@@ -1,4 +1,4 @@
-"""What decides, besides its weights, which numbers a model in memory computes."""
+"""Describes a model in memory: everything besides its weights that decides which numbers it computes."""
 
 from __future__ import annotations
 

@@ -70,7 +70,7 @@ class Lens:
 
     @property
     def has_direct_path(self) -> bool:
-        """Whether a head's output reaches the logits through one final norm alone, as its OV circuit says."""
+        """True if a head's output reaches the logits through one final norm, as its OV circuit says."""
         return self.model.cfg.normalization_type is None or hasattr(self.model, "ln_final")
 
     def check_finite(self) -> None:

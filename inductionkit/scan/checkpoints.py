@@ -57,7 +57,7 @@ class CheckpointTask:
         return marked(found, self.run.checkpoint(step).tokens_seen, digest)
 
     def nulls(self, lens: Lens, step: int, n_nulls: int) -> xr.Dataset:
-        """The null distributions of the scores, from the matrices of one checkpoint drawn anew."""
+        """The null distributions of the scores, from the matrices of one checkpoint drawn at random."""
         with _naming(step, "measured"):
             self.run.checkpoint(step).load_into(lens.model)
             nulls = [each.nulls(lens, range(n_nulls)) for each in self.measurements if each.has_nulls]

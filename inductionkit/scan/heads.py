@@ -230,8 +230,8 @@ def scan_heads(
     through the first MLP. Prompts are run in batches whose activations take about `max_bytes`.
 
     With `n_nulls`, each score has its null distribution beside it, `<score>_null` (null, layer, head): the same scan of
-    as many copies of the model (of a run: of its last measured checkpoint) with matrices drawn anew. It costs the time
-    of as many scans and the memory of one more model.
+    as many copies of the model (of a run: of its last measured checkpoint) with matrices drawn at random. It costs the
+    time of as many scans and the memory of one more model.
 
     `store`, `executor`, `on_error` and `progress` are as in `scan_run`; the first three are for runs alone.
 

@@ -46,13 +46,13 @@ class Measurement(ABC):
         return xr.Dataset()
 
     def nulls(self, lens: Lens, seeds: Sequence[int], advance: Advance = silently) -> xr.Dataset:
-        """The same on copies of the model whose matrices are drawn anew: `<score>_null` (null, layer, head)."""
+        """The same on copies of the model whose matrices are drawn at random: `<score>_null` (null, layer, head)."""
         drawn = [self.measure(Lens(reinitialised(lens.model, seed)), advance) for seed in seeds]
         if not drawn:
             return xr.Dataset()
         nulls = xr.concat(drawn, "null", combine_attrs="override", coords="minimal", compat="override", join="override")
         for name, array in nulls.data_vars.items():
-            array.attrs["long_name"] = f"{name} on models whose matrices are drawn anew"
+            array.attrs["long_name"] = f"{name} on models whose matrices are drawn at random"
         return nulls.rename({name: f"{name}_null" for name in nulls.data_vars}).assign_coords(null=list(seeds))
 
 

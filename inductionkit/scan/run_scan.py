@@ -48,7 +48,7 @@ def scan_run(
     is the run's own. Examples are taken evenly from it.
 
     `scores` and `prompts` are as in `scan_heads`, `progress` shows a bar. With `n_nulls`, the scores' null
-    distributions are those of as many models with the matrices of the last measured checkpoint drawn anew.
+    distributions are those of as many models with the matrices of the last measured checkpoint drawn at random.
 
     With a `store` (a Zarr folder, or a URL that fsspec reaches), results are kept as they come, each checkpoint whole
     or not at all, and a scan that was interrupted goes on where it was. A store takes results of one run, measured in

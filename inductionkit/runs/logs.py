@@ -1,89 +1,173 @@
-"""Losses that a training logged, in any of three formats."""
+"""Losses that a training logged: in JSON, JSON lines, a table with a header, or lines of text."""
 
 from __future__ import annotations
 
 import contextlib
 import csv
+import io
 import json
+import re
+import warnings
 from collections.abc import Iterable, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from ..errors import RunError
-from .safe_read import read_json, read_text
+from .log_columns import Row, is_step, log_records
+from .safe_read import read_text
 
-LOG_NAMES = ("trainer_state.json", "log.jsonl", "log.csv")
-_ALSO_CALLED = {
-    "step": ("step", "global_step", "iteration", "_step"),
-    "loss": ("loss", "train_loss", "train/loss", "training_loss"),
-    "tokens_seen": ("tokens_seen", "num_input_tokens_seen", "train/num_input_tokens_seen", "tokens"),
-}
+LOG_NAMES = (
+    "trainer_state.json",
+    "log.jsonl",
+    "log.csv",
+    "metrics.csv",  # Lightning
+    "metrics.jsonl",
+    "log.txt",
+    "main.log",  # llm.c
+)
+# In llm.c and in nanoGPT's offspring, "s:250 tel:3.3" and "250 val 3.3"
+SHORT = {"s": "step", "trl": "train loss", "train": "train loss", "tel": "val loss", "val": "val loss"}
+_WORD = r"(?!(?:nan|inf)\b)[a-z_][\w/]*+"
+_NUMBER = r"[-+]?(?:(?:\d{1,3}(?:,\d{3})++(?!\d)|\d++)(?:\.\d*+)?(?:e[-+]?\d++)?|nan|inf)(?!\w|\.\d)"
+_NAMED_NUMBER = re.compile(rf"(?<![\w/])({_WORD}(?: {_WORD}){{0,3}})\s*+[:=]?\s*+({_NUMBER})", re.IGNORECASE)
+_LEADING_NUMBER = re.compile(r"\s*+(\d++)\s")
+_DECIMAL_COMMA = re.compile(r"\s*([-+]?\d*),(\d+(?:[eE][-+]?\d+)?)\s*")
 
 
 def read_log(path: Path, root: Path, tokens_per_step: int | None = None) -> list[dict[str, Any]]:
-    """Return the records of a log as `step`, `loss`, `tokens_seen` (None: unknown) and their other entries.
+    """Return the records of a log in the order of their steps: `step`, `loss`, `tokens_seen` and their other entries.
 
-    Reads the Trainer's `trainer_state.json`, CSV with a header, and JSON lines up to one that was cut short. Records
-    without a step are left out. Raises RunError if the file cannot be read.
+    `path` is a file in `root` of one of these kinds, told apart by its contents:
+
+    - JSON: the Trainer's `trainer_state.json`, a list of records, or an object of columns;
+    - JSON lines; a last line that was cut short is left out, other damaged ones are skipped with a RuntimeWarning;
+    - a table whose header separates its columns by commas, semicolons (with decimal commas or points) or tabs: the
+      exports of wandb and TensorBoard, Lightning's `metrics.csv`, and others;
+    - lines of text such as `step 100: loss 3.2`, as nanoGPT and llm.c write them.
+
+    The columns are found as in `log_records`. `tokens_per_step` gives `tokens_seen`, the training tokens so far, where
+    the log does not; otherwise it is None. Raises RunError if the file cannot be read or has no training loss by step.
     """
-    if path.suffix == ".json":
-        records = read_json(path, root).get("log_history", [])
-    elif path.suffix == ".csv":
-        records = [
-            {name: _number(text) for name, text in row.items()}
-            for row in csv.DictReader(read_text(path, root).splitlines())
-        ]
-    elif path.suffix == ".jsonl":
-        records = list(_json_lines(read_text(path, root)))
-    else:
-        raise RunError(f"the log {path} is none of trainer_state.json, *.csv, *.jsonl; convert it to one of them")
-    if not isinstance(records, list) or not all(isinstance(record, Mapping) for record in records):
-        raise RunError(f"the log {path} is not a list of records with a step and a loss each")
-    named = (_rename(record) for record in records if "train_runtime" not in record)  # not the Trainer's summary
-    return [_with_tokens(record, tokens_per_step) for record in named if isinstance(record.get("step"), int | float)]
+    records, told = _read(path, root, tokens_per_step)
+    for warning in told:
+        warnings.warn(warning, RuntimeWarning, stacklevel=2)
+    return records
 
 
 def first_log(folders: Iterable[Path], tokens_per_step: int | None = None) -> list[dict[str, Any]]:
-    """Return the records of the first log in `folders` that can be read and has some, or none."""
+    """Return the records of the first log in `folders` that has losses, as `read_log` does but without warnings."""
     for folder in folders:
         for name in LOG_NAMES:
             with contextlib.suppress(RunError):
-                if records := read_log(folder / name, folder, tokens_per_step):
-                    return records
+                return _read(folder / name, folder, tokens_per_step)[0]
     return []
 
 
-def _json_lines(text: str) -> Iterable[Any]:
-    for line in text.splitlines():
+def _read(path: Path, root: Path, tokens_per_step: int | None) -> tuple[list[dict[str, Any]], list[str]]:
+    rows, n_skipped = _rows(read_text(path, root).removeprefix("\ufeff").lstrip("\n"), path)
+    records, told = log_records(rows, path)
+    if tokens_per_step is not None:
+        for record in records:
+            if record["tokens_seen"] is None:
+                record["tokens_seen"] = record["step"] * tokens_per_step
+    skipped = [f"the log {path} has damaged records, which were skipped: {n_skipped}"] if n_skipped else []
+    return records, skipped + told
+
+
+def _rows(text: str, path: Path) -> tuple[list[Row], int]:
+    """Return the rows of a log and how many were damaged."""
+    if text.startswith(("{", "[")) or path.suffix in (".jsonl", ".ndjson"):
         try:
-            yield json.loads(line)
-        except ValueError:
-            return
+            return _json_rows(json.loads(text))
+        except (ValueError, RecursionError) as error:
+            rows, n_skipped = _json_lines(text)
+            if rows:
+                return rows, n_skipped
+            if path.suffix == ".json":
+                raise RunError(f"the log {path} is not readable JSON ({error}); copy it again") from None
+    first = text.partition("\n")[0]
+    delimiter = max(";\t,", key=re.sub(r'"[^"]*"', "", first).count)
+    try:
+        names = [name.strip() for name in next(csv.reader([first], delimiter=delimiter), [])]
+        if len(names) > 1 and any(map(is_step, names)):
+            rows = _table(csv.reader(io.StringIO(text), delimiter=delimiter), names, delimiter != ",", path)
+        else:
+            rows = list(_lines_of_text(text))
+    except csv.Error as error:
+        raise RunError(f"the log {path} is not a readable table ({error}); copy it again") from None
+    return rows or [dict.fromkeys(filter(None, names))], 0
 
 
-def _number(text: str | None) -> float | int | str | None:
-    if text is None or not text.strip():
-        return None
+def _json_rows(content: Any) -> tuple[list[Row], int]:
+    if isinstance(content, Mapping):
+        content = content.get("log_history", content)
+    if isinstance(content, Mapping):
+        content = _records(content)
+    if not isinstance(content, list):
+        return [], 0
+    scalars = (
+        dict(zip(("Wall time", "Step", "Value"), row)) if isinstance(row, list) and len(row) == 3 else row
+        for row in content  # TensorBoard's JSON has no names
+    )
+    rows = [row for row in scalars if isinstance(row, Mapping)]
+    return rows, len(content) - len(rows)
+
+
+def _records(content: Mapping[str, Any]) -> list[Row]:
+    """Return the rows of an object of columns, each a list or, as pandas writes them, by index; else it is a row."""
+    if not all(isinstance(column, list | Mapping) for column in content.values()):
+        return [content]
+    rows: dict[Any, dict[str, Any]] = {}
+    for name, column in content.items():
+        for index, value in column.items() if isinstance(column, Mapping) else enumerate(column):
+            rows.setdefault(str(index), {})[name] = value
+    return list(rows.values())
+
+
+def _json_lines(text: str) -> tuple[list[Row], int]:
+    rows: list[Row] = []
+    n_skipped = 0
+    damaged = False
+    for line in filter(str.strip, text.split("\n")):
+        n_skipped += damaged  # not if it is the last line, which was cut short
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError):
+            row = None
+        damaged = not isinstance(row, Mapping)
+        if not damaged:
+            rows.append(row)
+    return rows, n_skipped
+
+
+def _table(lines: Iterable[list[str]], names: list[str], may_have_decimal_commas: bool, path: Path) -> list[Row]:
+    if repeated := sorted({name for name in names if name and names.count(name) > 1}):
+        raise RunError(f"the log {path} has several columns {repeated[0]!r}; leave one of them in it")
+    return [
+        {name: _cell(cell, may_have_decimal_commas) for name, cell in zip(names, row) if name}
+        for row in islice(lines, 1, None)
+    ]
+
+
+def _lines_of_text(text: str) -> Iterable[Row]:
+    """Yield the numbers of each line that names a step, as in "iter 100: loss 3.21, time 9.80s"."""
+    for line in text.split("\n"):
+        leading = _LEADING_NUMBER.match(line)
+        named = {} if leading is None else {"step": _cell(leading[1])}
+        for name, number in _NAMED_NUMBER.findall(line):
+            name = SHORT.get(name, name)
+            named["step" if is_step(name) else name] = _cell(number.replace(",", ""))
+        if "step" in named and len(named) > 1:
+            yield named
+
+
+def _cell(text: str, may_have_decimal_commas: bool = False) -> float | int | str | None:
+    """Return a cell's number, else its text; None if it is empty."""
+    if may_have_decimal_commas and (parts := _DECIMAL_COMMA.fullmatch(text)):
+        text = f"{parts[1]}.{parts[2]}"
     try:
         number = float(text)
     except ValueError:
-        return text
+        return text if text.strip() else None
     return int(number) if number.is_integer() and "." not in text else number
-
-
-def _rename(record: Mapping[str, Any]) -> dict[str, Any]:
-    named = {
-        ours: next(record[name] for name in names if record.get(name) is not None)
-        for ours, names in _ALSO_CALLED.items()
-        if any(record.get(name) is not None for name in names)
-    }
-    known = {name for names in _ALSO_CALLED.values() for name in names}
-    return named | {name: value for name, value in record.items() if name not in known and value is not None}
-
-
-def _with_tokens(record: dict[str, Any], tokens_per_step: int | None) -> dict[str, Any]:
-    step = int(record["step"])
-    tokens_seen = record.get("tokens_seen") or None if step else record.get("tokens_seen")
-    if tokens_seen is None and tokens_per_step is not None:
-        tokens_seen = step * tokens_per_step
-    return record | {"step": step, "tokens_seen": None if tokens_seen is None else int(tokens_seen)}

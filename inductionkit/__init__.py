@@ -21,6 +21,7 @@ _HOME = {
     "PromptSettings": "scores.prompts",
     "SuperpositionView": "widgets",
     "TrainingWatch": "scan.watching",
+    "check_conversion": "lens.comparing",
     "example_history": "history",
     "find_phase_change": "phase",
     "icl_score": "scores.icl",

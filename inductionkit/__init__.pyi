@@ -10,6 +10,7 @@ from .errors import InductionKitError as InductionKitError
 from .history import example_history as example_history
 from .history import open_history as open_history
 from .history import save_history as save_history
+from .lens.comparing import check_conversion as check_conversion
 from .phase import PhaseChange as PhaseChange
 from .phase import PhaseCriteria as PhaseCriteria
 from .phase import find_phase_change as find_phase_change

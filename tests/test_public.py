@@ -35,9 +35,9 @@ def test_exported_names():
     assert ik.__all__ == [
         "AblationView", "AttentionView", "Behaviour", "FuzzyPrompts", "HeadScan", "HeadScores", "InductionKitError",
         "PhaseChange", "PhaseComparison", "PhaseCriteria", "PhaseExplorer", "PromptSettings", "SuperpositionView",
-        "TrainingWatch", "ablation", "example_history", "find_phase_change", "icl_score", "induction_heads",
-        "open_history", "open_run", "phase", "save_history", "scan_ablations", "scan_behaviours", "scan_fuzzy",
-        "scan_heads", "scan_run", "superposition", "widgets",
+        "TrainingWatch", "ablation", "check_conversion", "example_history", "find_phase_change", "icl_score",
+        "induction_heads", "open_history", "open_run", "phase", "save_history", "scan_ablations", "scan_behaviours",
+        "scan_fuzzy", "scan_heads", "scan_run", "superposition", "widgets",
     ]  # fmt: skip
     assert len(ik.__all__) <= 32
     for name in ik.__all__:

@@ -11,11 +11,22 @@ from typing import Any
 
 from ..errors import RunError
 from .architecture import weights_limit
+from .converting import how_to_join
 from .hugging_face import HuggingFaceArchitecture, model_fingerprint, read_config
 from .logs import first_log, read_log
 from .names import NamedStep, read_names
 from .run import Checkpoint, Run
-from .safe_read import entry_file, file_bytes, inside, read_json, read_text, read_weights, shard_names, trusted_root
+from .safe_read import (
+    WEIGHT_FILES,
+    entry_file,
+    file_bytes,
+    inside,
+    read_json,
+    read_text,
+    read_weights,
+    shard_names,
+    trusted_root,
+)
 from .select import Wanted, choose_from
 
 
@@ -37,6 +48,8 @@ def open_hugging_face_folder(
         raise RunError(f"there is no run at {path}: the folder does not exist")
     root = trusted_root(path)
     folders = {child.name: child for child in path.iterdir() if child.is_dir()}
+    if is_checkpoint(path):  # whose parts were joined, and are still in folders with names like those of checkpoints
+        folders = {name: child for name, child in folders.items() if not _how_to_join(child)}
     named = read_names(folders, pattern)
     if not named:
         named, folders = [_alone(path, root)], {path.name: path}
@@ -44,7 +57,7 @@ def open_hugging_face_folder(
     chosen = [folders[entry.name] for entry in named]
     home = _home(chosen, path, root)
     config = read_config(home, root)
-    architecture = HuggingFaceArchitecture(config, partial(_configured, home, root))
+    architecture = HuggingFaceArchitecture(config, partial(configured, home, root))
     latest_first = [chosen[-1], path, *chosen[-2::-1]]
     return Run(
         name=path.resolve().name,
@@ -64,7 +77,7 @@ def open_hugging_face_folder(
         log=partial(first_log, latest_first, tokens_per_step)
         if log is None
         else partial(read_log, Path(log), Path(log).parent, tokens_per_step),
-        tokenizer_json=partial(_tokenizer_json, [home, path, *chosen], root),
+        tokenizer_json=partial(tokenizer_json, [home, path, *chosen], root),
     )
 
 
@@ -85,7 +98,7 @@ def _n_bytes(folder: Path, root: Path) -> int:
     return file_bytes(folder / name for name in names)
 
 
-def _configured(home: Path, root: Path) -> Path:
+def configured(home: Path, root: Path) -> Path:
     """Return the folder with the model's configuration, if that still is there."""
     inside(home / "config.json", root)
     return home
@@ -106,13 +119,30 @@ def _home(chosen: Sequence[Path], path: Path, root: Path) -> Path:
         return next((folder for folder in homes if _intact_json(folder / "tokenizer.json", root)), homes[0])
     if (path / "config.json").is_file():
         return path
+    refuse_parts(chosen)
     raise RunError(
         f"no checkpoint of {path} that was chosen has a config.json that can be read, and {path} has none of its own; "
         f"copy one there. Seen: {refusals[0]}"
     )
 
 
-def _tokenizer_json(folders: Iterable[Path], root: Path) -> str | None:
+def is_checkpoint(path: Path) -> bool:
+    """Return whether a folder itself has a model and its weights."""
+    return (path / "config.json").is_file() and any((path / name).is_file() for name in WEIGHT_FILES)
+
+
+def refuse_parts(folders: Iterable[Path]) -> None:
+    """Raise RunError if one of `folders` holds a checkpoint in parts, and say how to join them."""
+    for folder in folders:
+        if how := _how_to_join(folder):
+            raise RunError(how)
+
+
+def _how_to_join(folder: Path) -> str | None:
+    return how_to_join(folder, [child.name for child in folder.iterdir()]) if folder.is_dir() else None
+
+
+def tokenizer_json(folders: Iterable[Path], root: Path) -> str | None:
     """Return the first tokenizer in `folders` that can be read, in Hugging Face's JSON."""
     files = (folder / "tokenizer.json" for folder in folders)
     return next((read_text(file, root) for file in files if _intact_json(file, root)), None)
@@ -121,9 +151,12 @@ def _tokenizer_json(folders: Iterable[Path], root: Path) -> str | None:
 def _alone(path: Path, root: Path) -> NamedStep:
     """Return the step of a folder that is itself the only checkpoint: by its Trainer state, else its name, else 0."""
     if not (path / "config.json").is_file():
+        seen = sorted(path.iterdir())
+        refuse_parts([path, *seen])
         raise RunError(
             f"there is no run at {path}: it has no manifest.json of this project, no config.json and no folders named "
-            f"like checkpoint-500 or step1000 (pattern=); seen {sorted(child.name for child in path.iterdir())[:10]}"
+            f"like checkpoint-500 or step1000 (pattern=), nor files like ckpt_500.pt; seen "
+            f"{[child.name for child in seen][:10]}"
         )
     step = _intact_json(path / "trainer_state.json", root).get("global_step")
     if isinstance(step, int):

@@ -9,6 +9,7 @@ from typing import Any
 
 from ..errors import RunError
 from ..system.process_state import private_random_numbers
+from ..system.wrapper_names import without_wrapper_names
 from .architecture import GivenArchitecture
 from .logs import read_log
 from .run import Checkpoint, Run
@@ -65,4 +66,4 @@ def _load(step: int, loader: Loader) -> Mapping[str, Any]:
     weights = loader()
     if not isinstance(weights, Mapping):
         raise RunError(f"the loader of step {step} returned a {type(weights).__name__}, not a state dict")
-    return weights
+    return without_wrapper_names(weights)

@@ -6,14 +6,18 @@ links and `../` that lead out are refused. No more than the size of the model is
 
 from __future__ import annotations
 
+import codecs
 import json
 import pickle
+import re
 import zipfile
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import RunError
+from ..system.wrapper_names import without_wrapper_names
+from .converting import how_to_join
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,8 +27,10 @@ WEIGHT_FILES = (
     "model.safetensors.index.json",
     "pytorch_model.bin",
     "pytorch_model.bin.index.json",
+    "pytorch_model_fsdp.bin",
 )
 MAX_JSON_BYTES = 2**28
+MAX_PICKLE_BYTES = 2**28  # of a file's entry with its names, shapes and numbers; tensors are in entries of their own
 SAFE_UNPICKLING_SINCE = (2, 6)  # before, weights_only=True could be made to run code (CVE-2025-32434)
 
 
@@ -50,12 +56,14 @@ def inside(path: Path, root: Path) -> Path:
 
 
 def read_text(path: Path, root: Path) -> str:
-    """Return the text of a file of at most 256 MiB. Raises RunError if it cannot be read."""
+    """Return the text of a file of at most 256 MiB, UTF-8 or marked as UTF-16. Raises RunError if it has none."""
     file = inside(path, root)
     if file.stat().st_size > MAX_JSON_BYTES:
         raise RunError(f"{path} is {file.stat().st_size:,} bytes; at most {MAX_JSON_BYTES:,} are read of such a file")
     try:
-        return file.read_text(encoding="utf-8")
+        content = file.read_bytes()
+        is_utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))  # as PowerShell redirects output
+        return content.decode("utf-16" if is_utf16 else "utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise RunError(f"{path} cannot be read as text: {error}") from None
 
@@ -81,7 +89,8 @@ def entry_file(names: Collection[str], where: object) -> str:
     for name in WEIGHT_FILES:
         if name in names:
             return name
-    raise RunError(f"{where} has no weights: seen {sorted(names)}, looked for {', '.join(WEIGHT_FILES)}")
+    how = how_to_join(where, names) if isinstance(where, Path) else None
+    raise RunError(how or f"{where} has no weights: seen {sorted(names)}, looked for {', '.join(WEIGHT_FILES)}")
 
 
 def shard_names(index: Path, root: Path) -> dict[str, str]:
@@ -106,20 +115,44 @@ def read_weights(folder: Path, root: Path, max_bytes: int) -> dict[str, Tensor]:
     refuse_oversize(folder, sum(inside(shard, root).stat().st_size for shard in shards), max_bytes)
     weights: dict[str, Tensor] = {}
     for shard in shards:
-        weights |= read_weight_file(shard, root, max_bytes)
+        weights |= _weights_in_file(shard, root, max_bytes)
     if missing := sorted(weight_map.keys() - weights.keys()):
         raise RunError(f"{entry} lists {missing[0]} and {len(missing) - 1} more that no shard holds; copy it again")
-    return weights
+    return without_wrapper_names(weights)
 
 
 def read_weight_file(path: Path, root: Path, max_bytes: int) -> dict[str, Tensor]:
-    """Return the tensors of one `.safetensors`, `.bin` or `.pth` file."""
+    """Return the tensors of one `.safetensors`, `.bin` or `.pth` file, by their names in the plain model."""
+    return without_wrapper_names(_weights_in_file(path, root, max_bytes))
+
+
+def _weights_in_file(path: Path, root: Path, max_bytes: int) -> dict[str, Tensor]:
     file = inside(path, root)
     refuse_oversize(path, file.stat().st_size, max_bytes)
-    weights = _read_safetensors(file, path) if path.suffix == ".safetensors" else _read_pickle(file, path)
-    # A pickled tensor may repeat one number ten billion times in a file of a kilobyte.
-    refuse_oversize(path, sum(tensor.numel() * tensor.element_size() for tensor in weights.values()), max_bytes)
+    if path.suffix == ".safetensors":
+        weights = _read_safetensors(file, path)
+    else:
+        content = read_pickle(path, root)
+        if not is_state_dict(content):
+            raise RunError(f"{path} is not a dictionary of tensors by name; save the model's state_dict alone")
+        weights = {str(name): tensor for name, tensor in content.items()}
+    refuse_oversize(path, bytes_of(weights), max_bytes)
     return weights
+
+
+def is_state_dict(content: object) -> bool:
+    """Return whether something is a dictionary of tensors."""
+    import torch
+
+    return isinstance(content, Mapping) and all(isinstance(tensor, torch.Tensor) for tensor in content.values())
+
+
+def bytes_of(weights: Mapping[str, Tensor]) -> int:
+    """Return the bytes of tensors once they are written out.
+
+    In a pickle of a kilobyte, a tensor may repeat one number ten billion times.
+    """
+    return sum(tensor.numel() * tensor.element_size() for tensor in weights.values())
 
 
 def refuse_oversize(what: object, n_bytes: int, max_bytes: int) -> None:
@@ -141,32 +174,55 @@ def _read_safetensors(file: Path, path: Path) -> dict[str, Tensor]:
         raise RunError(f"{path} is cut short or not a safetensors file ({error}); copy it again") from None
 
 
-def _read_pickle(file: Path, path: Path) -> dict[str, Tensor]:
+def read_pickle(
+    path: Path,
+    root: Path,
+    advice: str = "save the model's state_dict alone, as safetensors",
+    mapped: bool = False,
+) -> Any:
+    """Return what a file of `torch.save` holds: tensors, numbers, text, and lists and dictionaries of these.
+
+    `advice` says what to do about a file that holds more and is refused. With `mapped`, the numbers in tensors are not
+    read; using them would end the process if the file were overwritten meanwhile.
+    """
     import torch
 
+    file = inside(path, root)
     if tuple(map(int, torch.__version__.split(".")[:2])) < SAFE_UNPICKLING_SINCE:
         raise RunError(f"{path} is a pickle, which torch {torch.__version__} cannot read safely; update torch to 2.6")
-    _refuse_packed(file, path)
+    _refuse_unsafe_archive(file, path)
     try:
-        content = torch.load(file, map_location="cpu", weights_only=True)
+        return torch.load(file, map_location="cpu", weights_only=True, mmap=mapped)
     except pickle.UnpicklingError as error:
-        raise RunError(f"{path} holds more than tensors, which might run code; it was not read: {error}") from None
+        seen = re.search(r"GLOBAL (\S+)", str(error))
+        what = f" ({seen[1]})" if seen else ""
+        raise RunError(
+            f"{path} holds more than tensors, which might run code{what}; it was not read. If you trust it, {advice}"
+        ) from None
     except (RuntimeError, OSError, ValueError, EOFError, KeyError, TypeError, AttributeError) as error:
         raise RunError(f"{path} is cut short or not a file of tensors ({error}); copy it again") from None
-    if not isinstance(content, Mapping) or not all(isinstance(tensor, torch.Tensor) for tensor in content.values()):
-        raise RunError(f"{path} is not a dictionary of tensors by name; save the model's state_dict alone")
-    return {str(name): tensor for name, tensor in content.items()}
 
 
-def _refuse_packed(file: Path, path: Path) -> None:
-    """Refuse compressed entries, which torch never writes and may unpack to any size, and the format before 1.6."""
+def _refuse_unsafe_archive(file: Path, path: Path) -> None:
+    """Refuse what torch never writes and may grow to any size, and the format before 1.6.
+
+    These are compressed entries, and the type `bytearray`, which the unpickler creates in any length.
+    """
     try:
         with zipfile.ZipFile(file) as archive:
-            packed = [entry.filename for entry in archive.infolist() if entry.compress_type != zipfile.ZIP_STORED]
-    except zipfile.BadZipFile:
+            entries = archive.infolist()
+            packed = [entry.filename for entry in entries if entry.compress_type != zipfile.ZIP_STORED]
+            if packed:
+                raise RunError(
+                    f"{path} has compressed parts ({packed[0]}), which torch does not write; it was not read"
+                )
+            for entry in entries:
+                if entry.filename.endswith("data.pkl"):
+                    refuse_oversize(f"{entry.filename} in {path}", entry.file_size, MAX_PICKLE_BYTES)
+                    if b"\nbytearray\n" in archive.read(entry):
+                        raise RunError(f"{path} holds a bytearray, which may be of any length; it was not read")
+    except (zipfile.BadZipFile, EOFError):
         raise RunError(
             f"{path} is cut short, or was written by a torch before 1.6, whose files claim sizes that cannot be "
             f"checked; copy it again, or save it as safetensors"
         ) from None
-    if packed:
-        raise RunError(f"{path} has compressed parts ({packed[0]}), which torch does not write; it was not read")

@@ -7,8 +7,9 @@ BIN := .venv/bin
 demo: .venv/installed
 	$(BIN)/inductionkit demo --out out
 
+# Several files at a time; with a thread for each core as well, they would wait for each other.
 test: .venv/installed browser
-	$(BIN)/python -m pytest --nbval --nbval-cell-timeout=300
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --nbval --nbval-cell-timeout=300
 
 # The model-facing part against the newest TransformerLens 2 and 3, each in an environment of its own. Their
 # pins (pandas, NumPy) exclude each other's and some of ours, so the package runs from its source here.

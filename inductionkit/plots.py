@@ -19,6 +19,8 @@ from .phase import PhaseChange, find_phase_change, loss_slope_map, token_loss_pc
 from .phase.clock import AXIS_TITLES, clock_of, elapsed, on_one_clock
 from .phase.drawing import PhaseLike, bump_chord, phase_to_draw
 from .phase.naming import named
+from .system.real_numbers import real_number
+from .system.whole_numbers import whole_number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -104,6 +106,7 @@ def plot_loss_slopes(history: xr.Dataset, phase: PhaseLike = None, ax: Axes | No
 
     Raises HistoryError if `loss_by_position` is missing, or as `plot_loss` does.
     """
+    limit = real_number(limit, "limit", "(0, inf)", HistoryError)
     slopes = loss_slope_map(history)
     seen, values = _measured(slopes, "loss_slope")
     ax, _ = _along_training(history, phase, ax, shade=False)
@@ -127,9 +130,9 @@ def plot_head_scores(
 
     Raises HistoryError if a score or the checkpoint is missing.
     """
-    names = [score] if against is None else [score, against]
+    names = [str(name) for name in ([score] if against is None else [score, against])]
     validate(history, needs=tuple(names))
-    if step not in history["step"].values:
+    if whole_number(step, "step", 0, HistoryError) not in history["step"].values:
         raise HistoryError(f"step={step} is no checkpoint of this history; seen {history['step'].values.tolist()}")
     at, ax = history.sel(step=step), _axes(ax)
     layers, heads = (history[dim].values.tolist() for dim in ("layer", "head"))

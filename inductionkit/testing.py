@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
-from .errors import ModelError
+from .errors import HistoryError, ModelError
 from .history import PER_HEAD, SCHEMA_VERSION, VARIABLES, Variable, labelled
+from .system.process_state import undisturbed
+from .system.real_numbers import real_number, real_numbers
+from .system.whole_numbers import whole_number
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -44,6 +47,16 @@ def synthetic_history(
     position and checkpoint, and of each example. The losses of the examples and of four tokens of each follow the
     mean loss.
     """
+    sizes = {"n_steps": n_steps, "n_layers": n_layers, "n_heads": n_heads, "n_text_tokens": n_text_tokens}
+    for name, size in sizes.items():
+        whole_number(size, name, 1, HistoryError)
+    seed, n_examples = (
+        whole_number(seed, "seed", 0, HistoryError),
+        whole_number(n_examples, "n_examples", 0, HistoryError),
+    )
+    noise = real_number(noise, "noise", "[0, inf)", HistoryError)
+    if window is not None and real_numbers(window, "window", "(0, inf)", HistoryError).shape != (2,):
+        raise HistoryError(f"window={window!r} must be two numbers of tokens, from and to")
     rng = np.random.default_rng(seed)
     tokens_seen = (np.linspace if linear_steps else np.geomspace)(1e5, 1e8, n_steps)
     log_tokens = np.log(tokens_seen)
@@ -150,6 +163,7 @@ def _single_losses(
     }
 
 
+@undisturbed()
 def hand_built_model(
     heads: Sequence[Sequence[str]], n_distinct_tokens: int = 40, n_ctx: int = 101, seed: int | None = None
 ) -> Any:
@@ -190,10 +204,12 @@ def hand_built_model(
 
     from .lens import build_model
 
+    n_distinct_tokens = whole_number(n_distinct_tokens, "n_distinct_tokens", 1, ModelError)
+    n_ctx = whole_number(n_ctx, "n_ctx", 1, ModelError)
     d_model = 2 * n_distinct_tokens + n_ctx
     axes = torch.eye(d_model)
     if seed is not None:
-        generator = torch.Generator().manual_seed(seed)
+        generator = torch.Generator().manual_seed(whole_number(seed, "seed", 0, ModelError))
         flips = torch.randint(2, (d_model, 1), generator=generator) * 2 - 1
         axes = flips * axes[torch.randperm(d_model, generator=generator)]
     token, previous, position = axes.split([n_distinct_tokens, n_distinct_tokens, n_ctx])

@@ -61,6 +61,47 @@ CONFIGS = {
     "falcon": (transformers.FalconConfig, dict(_WIDE, multi_query=True, parallel_attn=True, bias=False, alibi=False)),
 }
 
+_LATENT = dict(
+    hidden_size=24,
+    num_hidden_layers=3,
+    num_attention_heads=3,
+    num_key_value_heads=3,
+    intermediate_size=48,
+    max_position_embeddings=128,
+    kv_lora_rank=10,
+    qk_nope_head_dim=6,
+    qk_rope_head_dim=4,
+    v_head_dim=5,
+    first_k_dense_replace=3,
+)
+
+# Architectures whose attention TransformerLens does not show in the usual form, or not without corrections.
+UNUSUAL = {
+    "codegen": (transformers.CodeGenConfig, dict(n_embd=32, n_layer=3, n_head=4, n_positions=128, rotary_dim=4)),
+    "falcon new decoder": (
+        transformers.FalconConfig,
+        dict(_WIDE, num_attention_heads=6, num_kv_heads=2, new_decoder_architecture=True, bias=True, alibi=False),
+    ),
+    "falcon new decoder, one norm": (
+        transformers.FalconConfig,
+        dict(
+            _WIDE,
+            num_attention_heads=6,
+            num_kv_heads=2,
+            new_decoder_architecture=True,
+            num_ln_in_parallel_attn=1,
+            alibi=True,
+        ),
+    ),
+    "deepseek_v2": (transformers.DeepseekV2Config, dict(_LATENT, q_lora_rank=None)),
+    "deepseek_v3": (transformers.DeepseekV3Config, dict(_LATENT, q_lora_rank=12)),
+    "granite": (
+        transformers.GraniteConfig,
+        dict(_GROUPED, residual_multiplier=0.4, embedding_multiplier=3.0, attention_multiplier=0.2),
+    ),
+    "nanochat": (transformers.NanoChatConfig, _GROUPED),
+}
+
 WITHOUT_BOS = {"bloom", "gpt2", "llama"}
 
 
@@ -70,7 +111,7 @@ def bos_of(name: str) -> int | None:
 
 def random_hugging_face_model(name: str, seed: int = 0) -> transformers.PreTrainedModel:
     """A model whose weights, biases and norm scales are all drawn at random, so that nothing is an identity."""
-    kind, shape = CONFIGS[name]
+    kind, shape = (CONFIGS | UNUSUAL)[name]
     config = kind(vocab_size=D_VOCAB, bos_token_id=bos_of(name), eos_token_id=None, pad_token_id=None, **shape)
     with torch.random.fork_rng():
         model = transformers.AutoModelForCausalLM.from_config(config, attn_implementation="eager")

@@ -163,7 +163,7 @@ def test_training_and_watching(recipe, tmp_path):
 
         def on_step(model, step, tokens_seen, loss):
             if watch(model, step, tokens_seen, loss):
-                measured_on.add(watch._copy._lens.device.type)
+                measured_on.add(watch._beside.lens.device.type)
             if step == stop_at:
                 raise Stop
 

@@ -30,6 +30,7 @@ class Names:
     positions: str | None = None  # learned position embeddings
     post_norm: str | None = None  # between W_O and the residual stream
     group_by_group: bool = False  # the one projection holds a group's queries, its key, its value, then the next group
+    n_shards: int = 0  # the one projection holds queries, values and keys of each of so many shards of the heads
 
 
 _SEPARATE = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj")
@@ -43,6 +44,7 @@ _BLOOM = Names(
     "transformer.ln_f",
     group_by_group=True,
 )
+_DEEPSEEK = replace(_LLAMA, reads=("self_attn.kv_a_proj_with_mqa",))
 _GEMMA2 = replace(_LLAMA, post_norm="post_attention_layernorm")
 NAMES = {
     "gpt2": _GPT2,
@@ -81,7 +83,13 @@ NAMES = {
         "model.decoder.embed_positions",
     ),
     "bloom": _BLOOM,
+    "codegen": Names("transformer.h", "ln_1", ("attn.qkv_proj",), "attn.out_proj", "transformer.ln_f", n_shards=4),
+    "deepseek_v2": _DEEPSEEK,
+    "deepseek_v3": _DEEPSEEK,
     "falcon": _BLOOM,
+    "falcon, two norms": replace(_BLOOM, norm="ln_attn"),
+    "granite": _LLAMA,
+    "nanochat": _LLAMA,
     "mpt": Names("transformer.blocks", "norm_1", ("attn.Wqkv",), "attn.out_proj", "transformer.norm_f"),
     "phi": Names("model.layers", "input_layernorm", _SEPARATE, "self_attn.dense", "model.final_layernorm"),
     "phi3": replace(_LLAMA, reads=("self_attn.qkv_proj",)),
@@ -98,25 +106,40 @@ class SlowModel:
 
     def __init__(self, model: nn.Module):
         self.model = model.double().eval()
-        self.names = NAMES[model.config.model_type]
+        two_norms = getattr(model.config, "num_ln_in_parallel_attn", None) == 2
+        self.names = NAMES[model.config.model_type + ", two norms" * two_norms]
         self.layers = list(model.get_submodule(self.names.layers))
         self.n_heads = model.config.num_attention_heads
         self.final_norm = model.get_submodule(self.names.final_norm)
         self.d_model = model.config.hidden_size
-        self.norms_queries = any(name.endswith(("q_norm", "q_layernorm")) for name, _ in model.named_modules())
+        self.has_latent = hasattr(model.config, "kv_lora_rank")
+        norms = ("q_norm", "q_layernorm", "kv_a_layernorm")
+        self.norms_queries = any(name.endswith(norms) for name, _ in model.named_modules())
         uneven = torch.linspace(-1, 3, self.d_model, dtype=torch.float64)
         self.centres = torch.allclose(self.final_norm(uneven), self.final_norm(uneven + 1), atol=1e-4)
 
     def weights(self, layer: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """`W_Q`, `W_K`, `W_V` (head, d_model, d_head), those of its group for each query head, and `W_O`, as stored."""
+        """`W_Q`, `W_K`, `W_V` (head, d_model, d_head), those of its group for each query head, and `W_O`, as stored.
+
+        Of latent attention, whose queries and keys pass norms: `W_V` in the place of all three, but for the division
+        of the norm that it has in its middle.
+        """
         block = self.layers[layer]
         reads = [_matrix(block.get_submodule(name)) for name in self.names.reads]
         written = _matrix(block.get_submodule(self.names.output))
         d_head = len(written) // self.n_heads
         output = written.reshape(self.n_heads, d_head, self.d_model)
+        if self.has_latent:
+            attention, latents = block.self_attn, np.eye(self.model.config.kv_lora_rank)
+            up = self._values_of_latents(attention, latents * scale_and_bias(attention.kv_a_layernorm, len(latents))[0])
+            value = np.einsum("ml,lhd->hmd", reads[0][:, : len(latents)], up)
+            return value, value, value, output
         if len(reads) == 1:
             n_groups = (reads[0].shape[1] // d_head - self.n_heads) // 2
-            if self.names.group_by_group:
+            if self.names.n_shards:
+                in_shards = reads[0].reshape(self.d_model, self.names.n_shards, 3, -1)
+                reads = [in_shards[:, :, part] for part in (0, 2, 1)]
+            elif self.names.group_by_group:
                 grouped = reads[0].reshape(self.d_model, n_groups, -1)
                 reads = np.split(grouped, [-2 * d_head, -d_head], axis=2)
             else:
@@ -124,6 +147,21 @@ class SlowModel:
         query, key, value = (matrix.reshape(self.d_model, -1, d_head).transpose(1, 0, 2) for matrix in reads)
         group = [head * len(key) // self.n_heads for head in range(self.n_heads)]
         return query, key[group], value[group], output
+
+    @torch.no_grad()
+    def values(self, layer: int, read: np.ndarray) -> np.ndarray:
+        """(head, position, d_head) of what attention reads (position, d_model), biases left out."""
+        if not self.has_latent:
+            return read @ self.weights(layer)[2]
+        attention = self.layers[layer].self_attn
+        down = attention.kv_a_proj_with_mqa(torch.tensor(read))[:, : self.model.config.kv_lora_rank]
+        return self._values_of_latents(attention, attention.kv_a_layernorm(down).numpy()).swapaxes(0, 1)
+
+    @torch.no_grad()
+    def _values_of_latents(self, attention: nn.Module, latents: np.ndarray) -> np.ndarray:
+        """(latent, head, d_head)."""
+        keys_and_values = attention.kv_b_proj(torch.tensor(latents)).unflatten(1, (self.n_heads, -1))
+        return keys_and_values[:, :, -self.model.config.v_head_dim :].numpy()
 
     def scale_and_bias(self, layer: int, name: str | None) -> tuple[np.ndarray | float, np.ndarray | float]:
         """Of a layer's norm; of none, 1 and 0."""
@@ -142,7 +180,8 @@ class SlowModel:
 
     def enter_stream(self, written: np.ndarray, layer: int) -> np.ndarray:
         """Outputs of `W_O` as they enter the residual stream, but for the division of a norm in between."""
-        return written * self.scale_and_bias(layer, self.names.post_norm)[0]
+        factor = getattr(self.model.config, "residual_multiplier", 1)
+        return factor * written * self.scale_and_bias(layer, self.names.post_norm)[0]
 
     def unembedding(self) -> np.ndarray:
         """(d_model, d_vocab), the final norm folded in, centred over the vocabulary."""
@@ -163,6 +202,22 @@ class SlowModel:
             [x[0].numpy() - self.scale_and_bias(layer, self.names.norm)[1] for layer, x in enumerate(read)],
             [out[0].numpy() for out in written],
         )
+
+    @torch.no_grad()
+    def loss_without(self, tokens: torch.Tensor, layer: int, head: int) -> float:
+        """The mean loss with what one head gives to `W_O` set to 0."""
+
+        def cut(module: nn.Module, given: tuple) -> torch.Tensor:
+            heads = given[0].unflatten(-1, (self.n_heads, -1)).clone()
+            heads[..., head, :] = 0
+            return heads.flatten(-2)
+
+        handle = self.layers[layer].get_submodule(self.names.output).register_forward_pre_hook(cut)
+        try:
+            logits = self.model(tokens, use_cache=False).logits
+        finally:
+            handle.remove()
+        return nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1), tokens[:, 1:].flatten()).item()
 
     @torch.no_grad()
     def embedding(self, effective: bool = False) -> np.ndarray:
@@ -245,11 +300,12 @@ def pass_scores(slow: SlowModel, prompts: np.ndarray, text: np.ndarray, bos: int
         found["previous_token"][layer, head] = np.mean(
             [run.patterns[layer][head, i, i - 1] for run in texts for i in range(1, text.shape[1])]
         )
-        _, _, value, output = slow.weights(layer)
+        output = slow.weights(layer)[3]
         attended = sample = 0.0
         lifts = []
         for run, pattern, row in zip(runs, patterns, prompts):
-            written = slow.enter_stream(run.read[layer][first] @ value[head] @ output[head], layer)
+            value = slow.values(layer, run.read[layer][first])[head]
+            written = slow.enter_stream(value @ output[head], layer)
             u = written @ w_u
             for i in range(n_distinct):
                 attention, tokens = pattern[first, first][i], row[first]

@@ -5,20 +5,32 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from collections.abc import Iterator
+import socket
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
-from urllib.parse import unquote, urlsplit
+from threading import Event, Thread
+from urllib.parse import parse_qs, unquote, urlsplit
+
+BROKEN = ("dropped", "cut short", "silent")
+BUSY = {"429": {"Retry-After": "0"}, "429 for an hour": {"Retry-After": "3600"}, "503": {"Retry-After": "1"}}
+"""The headers of statuses."""
 
 
 @dataclass
 class StandInHub:
-    """Repositories by name, revisions by name, files by path; `requests` are those it was asked, in order."""
+    """Repositories by name, revisions by name, files by path; `requests` are those it was asked, in order.
+
+    `fault` takes a request (`GET /path?query`) and returns what goes wrong with its answer: one of `BROKEN`, or what
+    begins with a status (see `BUSY`); None for nothing. A list of files comes in pages of `page_size`.
+    """
 
     repositories: dict[str, dict[str, dict[str, bytes]]] = field(default_factory=dict)
     requests: list[str] = field(default_factory=list)
+    fault: Callable[[str], str | None] = lambda request: None
+    page_size: int = 1000
+    silence_s: float = 1.0
     url: str = ""
 
     def add(self, repository: str, revision: str, files: dict[str, bytes] | Path) -> None:
@@ -65,6 +77,13 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         path = urlsplit(self.path).path
         self.hub.requests.append(f"{self.command} {path}")
+        self._fault = self.hub.fault(f"{self.command} {self.path}")
+        if self._fault == "silent":
+            Event().wait(self.hub.silence_s)
+        if self._fault in ("silent", "dropped"):
+            return self._hang_up()
+        if self._fault not in (None, *BROKEN):
+            return self._send(int(self._fault[:3]), b"busy", BUSY.get(self._fault, {}))
         is_api = path.startswith("/api/models/")
         parts = [unquote(part) for part in path.removeprefix("/api/models/").strip("/").split("/")]
         repository = "/".join(parts[:2])
@@ -96,13 +115,17 @@ class _Handler(BaseHTTPRequestHandler):
     def _send_tree(self, repository: str, revision: str, folder: str) -> None:
         files = self.hub.repositories[repository][revision]
         here = f"{folder}/" if folder else ""
-        self._send_json(
-            [
-                {"type": "file", "path": name, "size": len(content), "oid": _etag(content)}
-                for name, content in files.items()
-                if name.startswith(here) and ("recursive=true" in self.path.lower() or "/" not in name[len(here) :])
-            ]
-        )
+        entries = [
+            {"type": "file", "path": name, "size": len(content), "oid": _etag(content)}
+            for name, content in files.items()
+            if name.startswith(here) and ("recursive=true" in self.path.lower() or "/" not in name[len(here) :])
+        ]
+        query = parse_qs(urlsplit(self.path).query)
+        first = int(query.get("cursor", ["0"])[0])
+        last = first + self.hub.page_size
+        following = f"{self.hub.url}{urlsplit(self.path).path}?cursor={last}"
+        links = {"Link": f'<{following}>; rel="next"'} if last < len(entries) else {}
+        self._send_json(entries[first:last], links)
 
     def _send_file(self, repository: str, revision: str, name: str) -> None:
         content = self.hub.repositories[repository][revision].get(name)
@@ -121,8 +144,8 @@ class _Handler(BaseHTTPRequestHandler):
         headers["Content-Range"] = f"bytes {first}-{int(first) + len(part) - 1}/{len(content)}"
         self._send(206, part, headers)
 
-    def _send_json(self, answer: object) -> None:
-        self._send(200, json.dumps(answer).encode(), {"Content-Type": "application/json"})
+    def _send_json(self, answer: object, headers: dict[str, str] | None = None) -> None:
+        self._send(200, json.dumps(answer).encode(), {"Content-Type": "application/json", **(headers or {})})
 
     def _refuse(self, code: str) -> None:
         self._send(404, b"{}", {"X-Error-Code": code})
@@ -132,8 +155,17 @@ class _Handler(BaseHTTPRequestHandler):
         for name, value in {**headers, "Content-Length": str(len(content))}.items():
             self.send_header(name, value)
         self.end_headers()
+        if self._fault == "cut short":
+            self.wfile.write(content[: len(content) // 2])
+            return self._hang_up()
         if self.command == "GET":
             self.wfile.write(content)
+
+    def _hang_up(self) -> None:
+        self.wfile.flush()
+        self.close_connection = True
+        with contextlib.suppress(OSError):
+            self.connection.shutdown(socket.SHUT_RDWR)
 
     def log_message(self, *args: object) -> None:
         pass

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import itertools
+import json
 from functools import cached_property
 
 import numpy as np
@@ -10,10 +12,15 @@ import pytest
 import slow_architectures as slow_side
 import torch
 import transformers
-from architectures import CONFIGS, D_VOCAB, bos_of, random_hugging_face_model, randomised, save
+from architectures import CONFIGS, D_VOCAB, UNUSUAL, bos_of, random_hugging_face_model, randomised, save
+from transformer_lens.factories.architecture_adapter_factory import ArchitectureAdapterFactory
 from transformer_lens.model_bridge import TransformerBridge
 
+from inductionkit.ablation import scan_ablations
+from inductionkit.ablation.losses import KINDS
 from inductionkit.errors import ModelError
+from inductionkit.lens import open_model
+from inductionkit.runs import open_run
 from inductionkit.scan.heads import DEFAULT_SCORES, scan_heads
 from inductionkit.scores.prompts import PromptSettings, repeated_random_tokens
 
@@ -34,11 +41,11 @@ class Architecture:
 
     @cached_property
     def raw(self):
-        return TransformerBridge.boot_transformers(str(self.folder), device="cpu")
+        return open_model(self.folder)
 
     @cached_property
     def folded(self):
-        bridge = TransformerBridge.boot_transformers(str(self.folder), device="cpu")
+        bridge = open_model(self.folder)
         bridge.enable_compatibility_mode()
         return bridge
 
@@ -53,7 +60,7 @@ class Architecture:
         return found
 
 
-@pytest.fixture(scope="module", params=CONFIGS)
+@pytest.fixture(scope="module", params=[*CONFIGS, *UNUSUAL])
 def architecture(request, tmp_path_factory):
     return Architecture(request.param, tmp_path_factory.mktemp(request.param))
 
@@ -62,11 +69,12 @@ def test_slow_side_reads_the_weights_that_the_model_uses(architecture):
     """Attention's output is what the slow side says but for one constant vector, and so are attention scores but for
     what depends on the query or on the key alone: biases, and ALiBi's slopes. Rotations are off at position 0."""
     slow = architecture.slow
-    at_zero = {} if architecture.name == "bloom" else {"position_ids": torch.zeros(1, TEXT.shape[1], dtype=torch.long)}
+    has_no_rotation = architecture.name in ("bloom", "falcon new decoder, one norm")
+    at_zero = {} if has_no_rotation else {"position_ids": torch.zeros(1, TEXT.shape[1], dtype=torch.long)}
     run = slow.run(TEXT[0].numpy(), attention_mask=torch.ones(1, TEXT.shape[1]), **at_zero)
     for layer, (pattern, read, written) in enumerate(zip(run.patterns, run.read, run.written)):
-        query, key, value, output = slow.weights(layer)
-        constant = written - (pattern @ read @ value @ output).sum(0)
+        query, key, _, output = slow.weights(layer)
+        constant = written - (pattern @ slow.values(layer, read) @ output).sum(0)
         np.testing.assert_allclose(constant, np.broadcast_to(constant[0], constant.shape), atol=1e-5)
         if not slow.norms_queries:
             late, early = slice(10, None), slice(0, 10)  # every such query sees every such key
@@ -111,6 +119,42 @@ def test_folders_and_hugging_face_models_score_like_the_bridge(architecture, sou
     assert architecture.model.config.architectures is None
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", UNUSUAL)
+def test_ablations_of_unusual_attention_equal_the_slow_ones(name, kind, monkeypatch):
+    model = random_hugging_face_model(name)
+    slow = slow_side.SlowModel(copy.deepcopy(model))
+    heads = [(0, 1), (1, 0), (2, 2)]
+    found = scan_ablations(model, TEXT, heads, kind, progress=False)
+    if kind == "pattern_preserving":
+        # The softmax makes the pattern, once a layer: it gives the clean ones.
+        with torch.no_grad():
+            clean = itertools.cycle(slow.model(TEXT, output_attentions=True, use_cache=False).attentions)
+        softmax = torch.nn.functional.softmax
+        monkeypatch.setattr(
+            torch.nn.functional, "softmax", lambda x, *args, **kw: next(clean) if x.ndim == 4 else softmax(x, *args)
+        )
+    expected = [slow.loss_without(TEXT, layer, head) for layer, head in heads]
+    np.testing.assert_allclose(found.loss, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", UNUSUAL)
+def test_checkpoints_of_unusual_attention_score_like_models(name):
+    models = [random_hugging_face_model(name, seed) for seed in range(2)]
+    run = open_run([(step, model.state_dict) for step, model in enumerate(models)], model=models[0])
+    found = scan_heads(run, TEXT, scores="all", prompts=PROMPTS, progress=False)
+    for step, model in enumerate(models):
+        expected = scan_heads(model, TEXT, scores="all", prompts=PROMPTS)
+        for score in expected.data_vars:
+            np.testing.assert_allclose(found[score].sel(step=step), expected[score], atol=1e-6, err_msg=score)
+
+
+def test_the_adapters_of_transformer_lens_are_left_as_they_were():
+    registered = dict(ArchitectureAdapterFactory._adapters)
+    open_model(random_hugging_face_model("codegen"))
+    assert ArchitectureAdapterFactory._adapters == registered
+
+
 def test_a_folder_needs_no_tokenizer(tmp_path):
     model = random_hugging_face_model("mistral")
     model.save_pretrained(tmp_path / "without")
@@ -136,13 +180,59 @@ def test_low_precision_weights_are_scored_in_float32(tmp_path):
     assert np.isfinite(found.qk_trace[1:]).all()
 
 
-_SMALL = dict(vocab_size=D_VOCAB, num_hidden_layers=2, hidden_size=24)
+_SMALL = dict(
+    vocab_size=D_VOCAB,
+    num_hidden_layers=2,
+    hidden_size=24,
+    num_attention_heads=3,
+    **dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"), 0),
+)
+_HEADS = dict(_SMALL, num_key_value_heads=3, head_dim=8, intermediate_size=48, max_position_embeddings=128)
+
+# Models of which patterns are known, but of whose heads neither weights nor values say what they write.
+INDIRECT = {
+    "a gate on outputs": (transformers.Qwen3_5TextConfig(**_HEADS, layer_types=["full_attention"] * 2), "a gate or"),
+    "a norm of values": (
+        transformers.Gemma4TextConfig(**_HEADS, global_head_dim=8, hidden_size_per_layer_input=0),
+        "or a norm",
+    ),
+    "a norm of outputs": (transformers.BitNetConfig(**_HEADS), "or a norm"),
+    "a bias of latent vectors": (
+        transformers.DeepseekV3Config(**UNUSUAL["deepseek_v3"][1], vocab_size=D_VOCAB, attention_bias=True),
+        "have a bias",
+    ),
+    "norms in the residual stream": (
+        transformers.OPTConfig(**_SMALL, ffn_dim=48, word_embed_proj_dim=12, do_layer_norm_before=False),
+        "more than one final norm",
+    ),
+    "layers before the unembedding": (
+        transformers.ModernBertDecoderConfig(**_HEADS, global_attn_every_n_layers=1),
+        "more than one final norm",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", INDIRECT)
+def test_what_a_head_writes_is_unknown_where_more_than_weights_decide_it(name):
+    config, why = INDIRECT[name]
+    model = randomised(transformers.AutoModelForCausalLM.from_config(config, attn_implementation="eager").eval())
+    found = scan_heads(model, TEXT, scores="all", prompts=PROMPTS)
+    known = {"prefix_matching", "duplicate_token", "previous_token"}
+    assert all(found[score].isnull().all() != (score in known) for score in found.data_vars)
+    [(blocked, told)] = [(key, told) for key, told in json.loads(found.unscored).items() if "ov_copying" in key]
+    assert why in told and all(score in blocked for score in found.data_vars if score not in known)
+    with torch.no_grad():
+        patterns = model(TEXT, output_attentions=True, use_cache=False).attentions
+    expected = [pattern.diagonal(-1, 2, 3).mean((0, 2)) for pattern in patterns]
+    np.testing.assert_allclose(found.previous_token, torch.stack(expected), atol=1e-5)
+
+
 NOT_DECODERS = {
-    "BertForMaskedLM": transformers.BertConfig(**_SMALL, num_attention_heads=3, intermediate_size=48),
+    "BertForMaskedLM": transformers.BertConfig(**_SMALL, intermediate_size=48),
     "T5ForConditionalGeneration": transformers.T5Config(
         vocab_size=D_VOCAB, d_model=24, d_kv=8, d_ff=48, num_layers=2, num_heads=3
     ),
-    "MambaForCausalLM": transformers.MambaConfig(**_SMALL, state_size=4),
+    "MambaForCausalLM": transformers.MambaConfig(vocab_size=D_VOCAB, num_hidden_layers=2, hidden_size=24, state_size=4),
 }
 
 
@@ -152,3 +242,37 @@ def test_what_has_no_causal_attention_is_refused_by_name(name, tmp_path):
     bridge = TransformerBridge.boot_transformers(str(save(model, tmp_path)), device="cpu")
     with pytest.raises(ModelError, match=name.removesuffix("ForCausalLM")):
         scan_heads(bridge)
+
+
+REFUSED = {
+    "HeliumForCausalLM": transformers.HeliumConfig(**_HEADS),
+    "GPTBigCodeForCausalLM": transformers.GPTBigCodeConfig(
+        vocab_size=D_VOCAB, n_embd=24, n_layer=2, n_head=3, multi_query=False
+    ),
+    "RecurrentGemmaForCausalLM": transformers.RecurrentGemmaConfig(
+        **_SMALL, lru_width=24, block_types=("recurrent", "attention")
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_models_that_transformer_lens_cannot_take_apart_are_refused_by_name(name):
+    model = getattr(transformers, name)(REFUSED[name]).eval()
+    for scan in (
+        lambda: scan_heads(model),
+        lambda: scan_ablations(model, TEXT, progress=False),
+        lambda: scan_heads(open_run([(0, model.state_dict)], model=model), progress=False),
+    ):
+        with pytest.raises(ModelError, match=rf"TransformerLens \S+ .*{name}"):
+            scan()
+
+
+def test_a_pass_that_fails_names_the_architecture_and_what_failed(tmp_path):
+    """TransformerLens opens CodeGen by itself, and fails when it runs it."""
+    folder = save(random_hugging_face_model("codegen"), tmp_path)
+    bridge = TransformerBridge.boot_transformers(str(folder), device="cpu")
+    with pytest.raises(AttributeError):
+        bridge(TEXT)
+    with pytest.raises(ModelError, match=r"CodeGenForCausalLM cannot be run.*embed_positions") as raised:
+        scan_heads(bridge)
+    assert isinstance(raised.value.__cause__, AttributeError)

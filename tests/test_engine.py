@@ -549,7 +549,7 @@ def test_options_that_make_no_sense(options, told):
         ({"a": 5}, "'a' is 5; give one list"),
         ({"a": [1.5, 2]}, "give one list of token ids"),
         ({"a": "bc"}, "give one list"),
-        ({"a": [[1, 2]]}, "give one list"),
+        ({"a": [[1, 2], [1, 2]]}, "'a' holds 2 sequences of tokens; give one"),
         ({1: [1, 2]}, "must map names"),
     ],
 )

@@ -380,14 +380,14 @@ def test_prompts_that_cannot_be_scored_are_refused(changes, message):
         (lambda: token_class_prompts(100, 0, [[1, " a"]], n_distinct=1), "' a' is no token id"),
         (lambda: token_class_prompts(100, 0, [[1], []], n_distinct=1), "list of tokens is empty"),
         (lambda: token_class_prompts(100, 0, [[1], [2]]), "2 classes were given, fewer than n_distinct=25"),
-        (lambda: token_class_prompts(100, 0, n_repeats=1), "n_repeats=1 is too small; take at least 2"),
+        (lambda: token_class_prompts(100, 0, n_repeats=1), "n_repeats=1 must be a whole number of at least 2"),
         (lambda: template_prompts(100, 0, [[1], [2], [3]]), "4 classes and 6 signs; seen 3 and 6"),
         (lambda: template_prompts(100, 0, [[1], [2], [3], [4]], [5, 6, 7, 8, 9, 1]), "token 1 is named twice"),
         (lambda: translation_prompts(100, 0, {1: 3, 2: 3}, n_words=2), "token 3 is named twice"),
         (lambda: translation_prompts(100, 0, {1: 3, 2: 4}), "mapping has 2 words, fewer than n_words=25"),
         (lambda: translation_prompts(100, 0, {1: 3, 2: 4}, separator=4, n_words=2), "token 4 is named twice"),
         (lambda: translation_prompts(100, 0, order=[0, 0, 1], n_words=3), "no permutation of 0..2"),
-        (lambda: translation_prompts(100, 0, n_sequences=0), "n_sequences=0 is too small"),
+        (lambda: translation_prompts(100, 0, n_sequences=0), "n_sequences=0 must be a whole number of at least 1"),
     ],
 )
 def test_classes_and_mappings_that_do_not_fit_are_refused(make, message):

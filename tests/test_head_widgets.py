@@ -133,7 +133,7 @@ class TestHeadScan:
         ("trait", "value", "message"),
         [
             ("head", (2, 0), r"head names head 2\.0; these scores have 0\.0, 0\.1"),
-            ("head", "1.0", r"head='1\.0' holds no \(layer, head\) pair, such as \(1, 2\)"),
+            ("head", "L1H0", r"head='L1H0' holds no \(layer, head\) pair, such as \(1, 2\)"),
             ("head", None, "head=None holds no"),
             ("heads", 3, "heads=3 is no list"),
             ("heads", [(1, 0), (0, 9)], r"heads names head 0\.9"),
@@ -195,8 +195,8 @@ class TestAttentionView:
         [
             ("words", "has no tokenizer"),
             ([], "at least one"),
-            ([[1, 2]], "a row of token ids"),
-            ([0.5], "a row of token ids"),
+            ([[1, 2], [1, 2]], r"text holds 2 sequences of tokens; give one of them"),
+            ([0.5], r"text is \[0\.5\]; give one list of token ids"),
             ([1, 99], "leave the vocabulary"),
             ([1] * 200, "do not fit the model's context"),
         ],

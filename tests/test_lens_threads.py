@@ -127,7 +127,7 @@ def test_what_all_threads_share_is_changed_by_none_without_the_lock(runs):
     """Every change is made by a thread that holds the lock; measuring makes none, but for copying a model."""
     changes: list[tuple[str, bool]] = []
     watched = {
-        "torch.random.fork_rng": (torch.random, "fork_rng"),
+        "torch.set_rng_state": (torch, "set_rng_state"),
         "torch.set_default_dtype": (torch, "set_default_dtype"),
         "torch.manual_seed": (torch, "manual_seed"),
         "transformers.set_verbosity": (transformers.utils.logging, "set_verbosity"),

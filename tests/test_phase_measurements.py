@@ -139,7 +139,7 @@ def test_change_of_each_token_of_a_passage(history):
     assert found.identical(token_loss_change(history, 1, first, last))
     with pytest.raises(HistoryError, match="text='none' is no text of this history"):
         token_loss_change(history, "none", first, last)
-    with pytest.raises(HistoryError, match="step 7 is no checkpoint of this history; the nearest is 24"):
+    with pytest.raises(HistoryError, match="from_step=7 is no checkpoint of this history; the nearest is 24"):
         token_loss_change(history, 0, 7, last)
 
 

@@ -195,9 +195,9 @@ def test_steps_settings_and_shapes_that_do_not_fit_are_refused():
         with pytest.raises(ModelError, match=told):
             train_toy_models(models, **{**QUICK, **settings})
     for wrong, told in (
-        ({"density": 0.0}, "density must lie above 0"),
-        ({"density": 1.5}, "at most 1"),
-        ({"importance": -1.0}, "not be negative"),
+        ({"density": 0.0}, r"density must be numbers in \(0, 1\]; seen 0\.0"),
+        ({"density": 1.5}, r"\(0, 1\]; seen 1\.5"),
+        ({"importance": -1.0}, r"importance must be numbers in \[0, inf\); seen -1\.0"),
         ({"density": np.ones((2, 5)), "seed": [0, 1, 2]}, "do not broadcast"),
         ({"density": np.ones(4)}, "do not broadcast"),
         ({"activation": "gelu"}, "relu or linear"),

@@ -197,7 +197,7 @@ def test_a_table_is_trained_by_an_executor_and_again_by_none(recipe, other_seed,
     ("text", "message"),
     [
         ("n_tokens = 5", "incomplete"),
-        ("[model]\nn_layers = 0", "model.n_layers=0 must be at least 1"),
+        ("[model]\nn_layers = 0", "model.n_layers=0 must be a whole number of at least 1"),
         ("layers = 2\n[model]\nn_layers = 1", "recipe has no layers"),
         ("[model]\nn_layers = 1\nd_modell = 3", "recipe.model has no d_modell"),
         ("batch_size = 'big'\n[model]\nn_layers = 1", "must be of type int"),

@@ -122,7 +122,7 @@ def test_head_labels_are_the_history_s_own():
         ("step", True, r"step=True is no checkpoint"),
         ("head", (3, 1), r"head=\(3, 1\) names layer 3; this history has layers 0\.\.1"),
         ("head", (1, -1), r"head=\(1, -1\) names head -1; this history has heads 0\.\.3"),
-        ("head", "1.3", r"head='1\.3' is no \(layer, head\) pair"),
+        ("head", "L1H3", r"head='L1H3' is no \(layer, head\) pair"),
         ("head", 1, r"head=1 is no \(layer, head\) pair"),
         ("head", (0.5, 1), r"head=\(0\.5, 1\) is no \(layer, head\) pair"),
         ("heads", [(1, 0), (3, 1)], r"heads=\(3, 1\) names layer 3; this history has layers 0\.\.1"),

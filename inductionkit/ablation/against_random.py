@@ -18,8 +18,11 @@ from ..lens import ABLATION_MAX_BYTES, Lens
 from ..scan.held_out import held_out_rows
 from ..scores.icl import icl_score, icl_settings
 from ..scores.nulls import surprise
+from ..system.process_state import undisturbed
 from ..system.progress import progress_bar
-from .losses import KINDS, LONG_NAMES, Head, Kind, head_sets, label, losses_without, settings
+from ..system.real_numbers import real_number
+from ..system.whole_numbers import whole_number
+from .losses import KINDS, LONG_NAMES, Head, Kind, Named, head_sets, label, losses_without, settings
 
 Among = Literal["same layers", "all layers"]
 
@@ -28,10 +31,11 @@ N_RESAMPLES = 1000
 INTERVAL = (0.025, 0.975)
 
 
+@undisturbed()
 def compare_with_random_heads(
     model: Any,
     held_out: Any,
-    heads: Sequence[Head],
+    heads: Sequence[Named],
     n_draws: int = 50,
     seed: int = 0,
     kind: Kind = "full",
@@ -47,10 +51,11 @@ def compare_with_random_heads(
     the phase change, it is the share of what was gained in the window. It is NaN where there is nothing to
     lose, the baseline not being below `icl_before`.
 
-    `heads` are (layer, head) pairs, such as `induction_heads(scores).index[:2]`. Each of `n_draws` (all there
-    are, if fewer) is a different set of other heads: as many from each layer, since the layer alone decides
-    how much of a model can react, or with `among="all layers"` from anywhere. `seed` sets which sets are drawn.
-    `model`, `held_out` (all of whose rows are used), `kind`, `max_bytes` and `progress` are as in `scan_ablations`.
+    `heads` are (layer, head) pairs or labels such as "1.3"; for example `induction_heads(scores).index[:2]`. Each of
+    `n_draws` (all there are, if fewer) is a different set of other heads: as many from each layer, since the layer
+    alone decides how much of a model can react, or with `among="all layers"` from anywhere. `seed` sets which sets are
+    drawn. `model`, `held_out` (all of whose rows are used), `kind`, `max_bytes` and `progress` are as in
+    `scan_ablations`.
 
     Returns `share_lost`, with `share_lost_interval` (bound), 95 % of what resampled sequences give, and
     `random_share_lost` (draw), with `random_share_lost_interval` (bound), which 95 % of the draws lie in;
@@ -70,6 +75,12 @@ def compare_with_random_heads(
     """
     if kind not in KINDS:
         raise ModelError(f"kind={kind!r}: there are {' and '.join(KINDS)}")
+    if among not in AMONG:
+        raise ModelError(f"among={among!r}: there are {' and '.join(AMONG)}")
+    n_draws = whole_number(n_draws, "n_draws", 1, ModelError)
+    seed = whole_number(seed, "seed", 0, ModelError)
+    icl_before = real_number(icl_before, "icl_before", "(-inf, inf)", ModelError)
+    max_bytes = int(real_number(max_bytes, "max_bytes", "[1, inf)", ModelError))
     lens = Lens(model)
     rows = held_out_rows(held_out, lens)
     tokens = torch.from_numpy(rows)
@@ -132,8 +143,6 @@ def _about(name: str) -> dict[str, str]:
 
 def _draws(lens: Lens, chosen: list[Head], n_draws: int, seed: int, among: str) -> list[list[Head]]:
     """Different sets of heads other than `chosen`, as many in each."""
-    if among not in AMONG or n_draws < 1:
-        raise ModelError(f"among={among!r}, n_draws={n_draws}: at least one draw, from {' or '.join(AMONG)}")
     others = [head for [head] in head_sets(lens, None) if head not in chosen]
     pools = [(others, len(chosen))]
     if among == "same layers":

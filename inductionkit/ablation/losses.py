@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from numbers import Integral
 from typing import Any, Literal
 
 import numpy as np
@@ -16,8 +15,10 @@ from ..lens import HeadZeroing, Lens, transformer_lens_version
 from ..lens.head_zeroing import Found
 from ..scan.measurement import Advance
 from ..scores.icl import icl_settings
+from ..system.head_names import named_head
 
 Head = tuple[int, int]
+Named = Head | str  # or the label of a head, such as "1.3"
 Kind = Literal["full", "pattern_preserving"]
 
 Part = tuple[slice, list[int], Float[np.ndarray, "ablation sequence position-1"]]
@@ -30,23 +31,28 @@ LONG_NAMES = {
 }
 
 
-def head_sets(lens: Lens, heads: Sequence[Head | Sequence[Head]] | None) -> list[list[Head]]:
+def head_sets(lens: Lens, heads: Sequence[Named | Sequence[Named]] | None) -> list[list[Head]]:
     """Each ablation as the heads it zeroes. Raises ModelError if there are none, or a head is none of the model's."""
     if heads is None:
         layers = [layer for layer in range(lens.n_layers) if layer not in lens.unscored]
         return [[(layer, head)] for layer in layers for head in range(lens.n_heads)]
-    what = f"heads={heads!r}: give a list of (layer, head) pairs, or of lists of pairs to zero together"
     try:
-        sets: list[list[Any]] = [[entry] if _is_head(entry) else list(entry) for entry in heads]
+        sets: list[list[Any]] = [_group(entry) for entry in ([heads] if isinstance(heads, str) else heads)]
     except TypeError:
-        raise ModelError(what) from None
+        raise ModelError(
+            f"heads={heads!r}: give a list of (layer, head) pairs or labels such as '1.3', or of lists of them to zero "
+            f"together"
+        ) from None
     if not sets or not all(sets):
         raise ModelError(f"heads={heads!r} has an empty group; name heads, or leave it out for all in turn")
-    for entry in (entry for entries in sets for entry in entries):
-        if not _is_head(entry):
-            raise ModelError(what)
-        lens.check_head(entry[0], entry[1], heads)
-    return [sorted({(int(layer), int(head)) for layer, head in entries}) for entries in sets]
+    return [sorted({lens.check_head(entry, heads) for entry in entries}) for entries in sets]
+
+
+def _group(entry: Any) -> list[Any]:
+    """One head or several, as a list; a label may name several, see `label`."""
+    if isinstance(entry, str):
+        return entry.split("+")
+    return [entry] if named_head(entry) else list(entry)
 
 
 def label(heads: Sequence[Head]) -> str:
@@ -101,11 +107,3 @@ def settings(held_out: Int[np.ndarray, "sequence position"], kind: str) -> dict[
     """Attributes of a result: what its numbers depend on."""
     icl, versions = icl_settings(held_out.shape[1]), {"transformer_lens": transformer_lens_version()}
     return {"kind": kind, **icl, "n_sequences": len(held_out), **versions}
-
-
-def _is_head(entry: Any) -> bool:
-    return (
-        isinstance(entry, tuple | list)
-        and len(entry) == 2
-        and all(isinstance(each, Integral) and not isinstance(each, bool) for each in entry)
-    )

@@ -22,7 +22,8 @@ from ..scan.held_out import held_out_rows, run_held_out
 from ..scan.measurement import Advance, Measurement, fingerprint, silently
 from ..scan.run_scan import N_EVALUATION
 from ..scores.icl import icl_score, icl_settings
-from .losses import KINDS, LONG_NAMES, Head, Kind, head_sets, label, mean_losses, settings
+from ..system.real_numbers import real_number
+from .losses import KINDS, LONG_NAMES, Head, Kind, Named, head_sets, label, mean_losses, settings
 
 _Variable = tuple[tuple[str, ...], np.ndarray, dict[str, str]]
 
@@ -56,7 +57,7 @@ class Ablations(Measurement):
 def scan_ablations(
     source: Any,
     held_out: Any = None,
-    heads: Sequence[Head | Sequence[Head]] | None = None,
+    heads: Sequence[Named | Sequence[Named]] | None = None,
     kind: Kind = "full",
     n_evaluation: int = N_EVALUATION,
     max_bytes: int = ABLATION_MAX_BYTES,
@@ -71,11 +72,11 @@ def scan_ablations(
     training distribution, as in `scan_run`; `n_evaluation` of its rows are used, the same at every checkpoint. A model
     needs it, for a run it is by default the run's own.
 
-    `heads` is a list: each entry a (layer, head) pair, zeroed on its own, or a list of pairs, zeroed together; by
-    default all heads in turn. Zeroing a head sets its `hook_z`, attention-weighted values, to 0; the output bias stays,
-    and with it any value bias that was folded into it. With `kind="full"` everything downstream changes, with
-    `"pattern_preserving"` all attention patterns stay those of the model without ablation: only what is moved along
-    them changes.
+    `heads` is a list: each entry a (layer, head) pair or its label, such as "1.3", zeroed on its own, or a list of
+    these, zeroed together; by default all heads in turn. Zeroing a head sets its `hook_z`, attention-weighted values,
+    to 0; the output bias stays, and with it any value bias that was folded into it. With `kind="full"` everything
+    downstream changes, with `"pattern_preserving"` all attention patterns stay those of the model without ablation:
+    only what is moved along them changes.
 
     `loss_by_position` (layer, head, position), or (ablation, position) for a list of heads, with `step` before for a
     run, `loss` and `icl_score` are those with heads zeroed; `baseline_...` those without; `..._change` the former less
@@ -105,6 +106,7 @@ def scan_ablations(
     """
     if kind not in KINDS:
         raise ModelError(f"kind={kind!r}: there are {' and '.join(KINDS)}")
+    max_bytes = int(real_number(max_bytes, "max_bytes", "[1, inf)", ModelError))
 
     def ablations(lens: Lens, run: Run | None) -> list[Ablations]:
         if run is not None:

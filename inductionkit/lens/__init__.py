@@ -15,7 +15,8 @@ from .circuits import Circuits, exact
 from .describing import weights_digest
 from .head_zeroing import ABLATION_MAX_BYTES, HeadZeroing
 from .lens import DEFAULT_MAX_BYTES, Lens
-from .loading import build_model, load_weights, open_model, reinitialised, transformer_lens_version
+from .loading import build_model, load_weights, open_model, reinitialised
+from .running import transformer_lens_version
 
 __all__ = [
     "ABLATION_MAX_BYTES",

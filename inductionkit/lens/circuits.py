@@ -19,16 +19,15 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from ..errors import ModelError
+from .attention_weights import attention_bias, attention_weight, has_latent_values, stream_factor
+from .running import Enough, name_of, running
 
 Reading = Float[Tensor, "head d_model d_head"]
 Writing = Float[Tensor, "head d_head d_model"]
 
 N_TOKENS_AT_ONCE = 8192
 _NORMS_THAT_CENTRE = {"LN", "LNPRE"}
-
-
-class Enough(Exception):
-    """Raised from a hook to end a pass whose remaining part is not needed."""
+_POSITIONS = ("pos_embed", "embed_positions")  # modules of position embeddings
 
 
 def exact(tensor: Tensor) -> Tensor:
@@ -57,15 +56,15 @@ class Circuits:
         return self._reading(layer, "W_V")
 
     def output(self, layer: int) -> Writing:
-        """Return `W_O`, with the scale of the norm after attention if there is one (Gemma 2)."""
-        block = self._model.blocks[layer]
-        return self._centred(self._scaled(block.attn.W_O.float(), getattr(block, "ln1_post", None)))
+        """Return `W_O`, with the scale of a norm after it (Gemma 2) or a constant factor (Granite)."""
+        weights = attention_weight(self._model, layer, "W_O").float() * stream_factor(self._model, "W_O")
+        return self._centred(self._scaled(weights, getattr(self._model.blocks[layer], "ln1_post", None)))
 
     def value_bias(self, layer: int) -> Float[Tensor, "head d_head"]:
         """Return the part of value vectors that all tokens share: `b_V`, and the input norm's bias through `W_V`."""
         block = self._model.blocks[layer]
-        weights = self._per_query_head(block.attn.W_V.float())
-        bias = getattr(block.attn, "b_V", None)
+        weights = self._weights(layer, "W_V")
+        bias = attention_bias(block.attn, "b_V")
         total = torch.zeros_like(weights[:, 0]) if bias is None else self._per_query_head(bias.float())
         norm_bias = _first_of(getattr(block, "ln1", None), "b", "bias")
         return total if norm_bias is None else total + torch.einsum("m,hmd->hd", norm_bias.float(), weights)
@@ -73,7 +72,8 @@ class Circuits:
     def normalises_queries(self, layer: int) -> bool:
         """Return whether queries and keys pass norms of their own; then weights alone do not say which keys match."""
         attention = self._model.blocks[layer].attn
-        return any(getattr(attention, name, None) is not None for name in ("q_norm", "k_norm"))
+        norms = (getattr(attention, name, None) for name in ("q_norm", "k_norm", "qk_norm"))
+        return has_latent_values(attention) or any(norm is not None for norm in norms)
 
     def ov_lift(
         self,
@@ -103,14 +103,30 @@ class Circuits:
         """Return token embeddings as they enter the residual stream, without positions.
 
         `effective` adds the first MLP's output for them: the effective embedding. Raises ModelError if the first block
-        has no MLP.
+        has no attention or no MLP.
         """
-        embedded = self._model.embed(tokens)
-        norm = getattr(self._model, "embed_ln", None)
-        embedded = embedded if norm is None else norm(embedded)
+        block = self._model.blocks[0]
+        is_complete = all(getattr(block, part, None) is not None for part in ("attn", "mlp"))
+        if effective and (not is_complete or getattr(self._model.cfg, "attn_only", False)):
+            raise ModelError(
+                f"effective_embedding needs an MLP in the first block, beside attention; that of "
+                f"{name_of(self._model)} does not have both"
+            )
+        seen: list[Tensor] = []
+
+        def at_end(tensor: Tensor, hook: Any) -> None:
+            seen.append(tensor[:, 0])
+            raise Enough
+
+        def nothing(tensor: Tensor, hook: Any) -> Tensor:
+            return torch.zeros_like(tensor)
+
+        hooks: list[tuple[str, Any]] = [(f"blocks.0.hook_resid_{'post' if effective else 'pre'}", at_end)]
         if effective:
-            embedded = embedded + self._first_mlp(embedded)
-        return self._centred(embedded.float())
+            hooks += [(f"blocks.0.{'attn.o.hook_out' if hasattr(block.attn, 'o') else 'hook_attn_out'}", nothing)]
+        with running(self._model), contextlib.suppress(Enough), self._without_positions(), self._model.hooks(hooks):
+            self._model(tokens[:, None], return_type=None)
+        return self._centred(seen[0].float())
 
     def gram(self, effective: bool = False) -> Float[Tensor, "d_model d_model"]:
         """Return `W_U W_E`, summed over the vocabulary in parts; heads use the two matrices only in this product."""
@@ -130,36 +146,29 @@ class Circuits:
         device = self._model.unembed.W_U.device
         return iter(torch.arange(self.d_vocab, device=device).split(N_TOKENS_AT_ONCE))
 
-    def _first_mlp(self, embedded: Tensor) -> Tensor:
-        """Return what the first block writes for each token alone, with its attention's output set to 0."""
-        block = self._model.blocks[0]
-        if getattr(block, "mlp", None) is None or getattr(self._model.cfg, "attn_only", False):
-            raise ModelError("effective_embedding needs an MLP in the first block; this model has none")
-        written: list[Tensor] = []
-
-        def at_start(tensor: Tensor, hook: Any) -> Tensor:
-            return embedded[:, None].to(tensor.dtype)
-
-        def nothing(tensor: Tensor, hook: Any) -> Tensor:
-            return torch.zeros_like(tensor)
-
-        def at_end(tensor: Tensor, hook: Any) -> None:
-            written.append(tensor[:, 0] - embedded)
-            raise Enough
-
-        hooks = [
-            ("blocks.0.hook_resid_pre", at_start),
-            (f"blocks.0.{'attn.o.hook_out' if hasattr(block.attn, 'o') else 'hook_attn_out'}", nothing),
-            ("blocks.0.hook_resid_post", at_end),
+    @contextlib.contextmanager
+    def _without_positions(self) -> Iterator[None]:
+        """Add nothing for positions to token embeddings, for a time."""
+        roots = [self._model, getattr(self._model, "original_model", None)]
+        named = [each for root in roots if root is not None for each in root.named_modules()]
+        handles = [
+            module.register_forward_hook(lambda module, args, returned: torch.zeros_like(returned))
+            for module in {module for name, module in named if name.split(".")[-1] in _POSITIONS}
         ]
-        with contextlib.suppress(Enough), self._model.hooks(fwd_hooks=hooks):
-            self._model(torch.zeros(len(embedded), 1, dtype=torch.long, device=embedded.device), return_type=None)
-        return written[0]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
 
     def _reading(self, layer: int, name: str) -> Reading:
-        block = self._model.blocks[layer]
-        weights = self._per_query_head(getattr(block.attn, name).float()).mT
-        return self._centred(self._scaled(weights, getattr(block, "ln1", None))).mT
+        weights = self._weights(layer, name).mT
+        return self._centred(self._scaled(weights, getattr(self._model.blocks[layer], "ln1", None))).mT
+
+    def _weights(self, layer: int, name: str) -> Reading:
+        """Return the weights of each query head for what the norm before them gives."""
+        weights = attention_weight(self._model, layer, name).float() * stream_factor(self._model, name)
+        return self._per_query_head(weights)
 
     def _per_query_head(self, parameter: Tensor) -> Tensor:
         """Repeat keys and values for each query head, which shares them with its group."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from ..errors import ModelError
 from ..system.process_state import private_random_numbers
 from .lens import Lens
+from .running import evaluating
 from .unwrapping import unwrapped
 
 N_SEQUENCES, N_POSITIONS = 2, 64
@@ -155,7 +156,7 @@ def _run(
 
     modules = [part for part in parts if isinstance(part, nn.Module)]
     device = next((weight.device for module in modules for weight in module.parameters()), tokens.device)
-    with _evaluating(modules), contextlib.ExitStack() as stack:
+    with evaluating(modules), contextlib.ExitStack() as stack:
         if blocks:
             stack.callback(blocks[0].register_forward_pre_hook(keep_input, with_kwargs=True).remove)
         for place, block in zip(map(_layer, range(len(blocks))), blocks):
@@ -190,16 +191,3 @@ def _blocks_of(original: Any, n_layers: int) -> Sequence[nn.Module]:
     modules = original.modules() if isinstance(original, nn.Module) else ()
     lists = (list(module) for module in modules if isinstance(module, nn.ModuleList | nn.Sequential))
     return next((each for each in lists if len(each) == n_layers and len(set(map(type, each))) == 1), [])
-
-
-@contextlib.contextmanager
-def _evaluating(roots: Sequence[nn.Module]) -> Iterator[None]:
-    """Put models in evaluation mode, then the modules that were training back to training."""
-    training = {module for root in roots for module in root.modules() if module.training}
-    for module in training:
-        module.training = False
-    try:
-        yield
-    finally:
-        for module in training:
-            module.training = True

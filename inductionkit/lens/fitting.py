@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import torch
@@ -30,9 +30,10 @@ def shapes(tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
 
 def check_fit(given: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
     """Raise ModelError unless the given names and shapes are the expected ones."""
+    missing, others = sorted(expected.keys() - given.keys()), sorted(given.keys() - expected.keys())
     faults = {
-        "missing": [f"{name} {expected[name]}" for name in sorted(expected.keys() - given.keys())],
-        "not in the model": [f"{name} {given[name]}" for name in sorted(given.keys() - expected.keys())],
+        "missing": [f"{name} {expected[name]}" for name in missing],
+        "not in the model": [f"{name} {given[name]}" for name in others],
         "of another shape": [
             f"{name} {given[name]}, expected {expected[name]}"
             for name in sorted(expected.keys() & given.keys())
@@ -41,9 +42,22 @@ def check_fit(given: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
     }
     found = [f"{kind}: {_some(names)}" for kind, names in faults.items() if names]
     if found:
-        raise ModelError(
-            f"the weights do not fit the model; {'; '.join(found)}. Check that the checkpoint is one of this model"
-        )
+        remedy = "Check that the checkpoint is one of this model"
+        if prefix := _prefix(others, expected):
+            remedy = f"The checkpoint's names begin with {prefix!r}, the model's do not: remove it from the names"
+        elif prefix := _prefix(missing, given):
+            remedy = f"The model's names begin with {prefix!r}, the checkpoint's do not: add it to the names"
+        raise ModelError(f"the weights do not fit the model; {'; '.join(found)}. {remedy}")
+
+
+def _prefix(longer: list[str], shorter: Collection[str]) -> str | None:
+    """Return what all `longer` names begin with, if without it they are among the `shorter` ones."""
+    parts = longer[0].split(".") if longer else []
+    for n in range(1, len(parts)):
+        prefix = ".".join(parts[:n]) + "."
+        if all(name.startswith(prefix) and name.removeprefix(prefix) in shorter for name in longer):
+            return prefix
+    return None
 
 
 def _some(names: list[str]) -> str:

@@ -12,7 +12,7 @@ import transformers
 
 from ..errors import ModelError
 from ..system.process_state import private_random_numbers
-from .loading import transformer_lens_version
+from .running import explaining, transformer_lens_version
 from .swapping import refuse_unknown_copies
 
 
@@ -22,6 +22,15 @@ def standing_bridge(folder: str | Path) -> Any:
     It has the folder's tokenizer, if there is one. Code that came with the model is never run. Raises ModelError if
     transformers or TransformerLens does not know the model.
     """
+    with _building(folder):
+        return bridge_around(_hugging_face_model(folder), folder_tokenizer(folder))
+
+
+def bridge_around(wrapped: transformers.PreTrainedModel, tokenizer: Any = None) -> Any:
+    """Build a `TransformerBridge` around a Hugging Face model, for weights to be swapped in.
+
+    Raises ModelError if TransformerLens has no bridges, or if this one would keep weights that swapping does not reach.
+    """
     try:
         from transformer_lens.model_bridge.sources import build_bridge_from_module
     except ImportError:
@@ -29,11 +38,11 @@ def standing_bridge(folder: str | Path) -> Any:
             f"checkpoints are swapped into a TransformerBridge, which TransformerLens {transformer_lens_version()} "
             f"does not have; update it to 4"
         ) from None
-    with _building(folder):
-        wrapped = _hugging_face_model(folder).eval()
-        model = build_bridge_from_module(
-            wrapped, type(wrapped).__name__, hf_config=wrapped.config, tokenizer=folder_tokenizer(folder)
-        )
+    from .adapters import corrected_adapters
+
+    name = type(wrapped).__name__
+    with explaining(f"TransformerLens {transformer_lens_version()} cannot open {name}"), corrected_adapters():
+        model = build_bridge_from_module(wrapped.eval(), name, hf_config=wrapped.config, tokenizer=tokenizer)
     refuse_unknown_copies(model)
     return model.eval()
 

@@ -17,8 +17,10 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from ..errors import ModelError
+from .attention_weights import attention_weight
 from .clean_pass import CleanPass, clean_pass
 from .lens import Lens, Pattern
+from .outputs import by_head
 
 Zeroed = Bool[Tensor, "ablation layer head"]
 Losses = Float[Tensor, "ablation sequence position-1"]
@@ -128,7 +130,7 @@ class HeadZeroing:
         self, clean: CleanPass, zeroed: Zeroed, layer: int
     ) -> Float[Tensor, "ablation sequence position d_model"]:
         """Return what the zeroed heads of a layer wrote into the residual stream."""
-        z, output = clean.z[layer], self._blocks[layer].attn.W_O
+        z, output = by_head(clean.z[layer], self._lens.n_heads), attention_weight(self._lens.model, layer, "W_O")
         sets = [heads.nonzero().flatten().to(z.device) for heads in zeroed[:, layer]]
         return torch.stack([z[:, :, heads].flatten(2) @ output[heads].flatten(0, 1) for heads in sets])
 
@@ -142,9 +144,9 @@ class HeadZeroing:
     def _zeroing(self, layer: int, zeroed: Zeroed) -> tuple[str, Hook]:
         kept = ~zeroed[:, layer].to(self._lens.device)
 
-        def zero(z: Float[Tensor, "row position head d_head"], hook: Any) -> Tensor:
-            by_ablation: Tensor = z.unflatten(0, (len(kept), -1)) * kept[:, None, None, :, None]
-            return by_ablation.flatten(0, 1)
+        def zero(z: Float[Tensor, "row position ..."], hook: Any) -> Tensor:
+            by_ablation: Tensor = by_head(z, self._lens.n_heads).unflatten(0, (len(kept), -1))
+            return (by_ablation * kept[:, None, None, :, None]).view(z.shape)
 
         return f"blocks.{layer}.attn.hook_z", zero
 

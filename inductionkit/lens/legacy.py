@@ -21,22 +21,30 @@ def legacy_repository(name: str) -> str:
     return resolve_model_alias(name) or name
 
 
-@private_random_numbers()
-def standing_legacy_bridge(repository: str, tokenizer_folder: Path | None) -> Any:
-    """Build a bridge from the `config.json` of a repository, with arbitrary weights and a tokenizer from a folder.
+def legacy_config(repository: str) -> Any:
+    """Return TransformerLens' configuration of the model in a repository, whose `config.json` it fetches.
 
-    Raises ModelError for the oldest layouts, whose matrices are transposed, and for positional embeddings that a
-    bridge does not have.
+    Raises what the hub's client raises if that cannot be fetched, and ModelError if it describes no model that a bridge
+    can be: some have positional embeddings that a bridge lacks, and the matrices of the oldest are transposed.
     """
-    from transformer_lens.model_bridge import TransformerBridge
     from transformer_lens.model_bridge.sources.tl_legacy import derive_tl_legacy_config
 
     try:
         config = derive_tl_legacy_config(repository)
-    except (OSError, ValueError, KeyError, NotImplementedError) as error:
+    except OSError:
+        raise
+    except (ValueError, KeyError, NotImplementedError) as error:
         raise ModelError(f"the config.json of {repository} describes no model that can be built: {error!r}") from error
     if config.original_architecture in ("neel-solu-old", "mingpt"):
         raise ModelError(f"{repository} has the layout {config.original_architecture}, which is not read here")
+    return config
+
+
+@private_random_numbers()
+def standing_legacy_bridge(config: Any, tokenizer_folder: Path | None) -> Any:
+    """Build a bridge from the `legacy_config` of a repository, with arbitrary weights and a tokenizer from a folder."""
+    from transformer_lens.model_bridge import TransformerBridge
+
     tokenizer = None if tokenizer_folder is None else folder_tokenizer(tokenizer_folder)
     # TransformerLens puts the method on the class from another module.
     bridge = TransformerBridge.boot_native(config, tokenizer=tokenizer, device="cpu")  # type: ignore[attr-defined]

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable
 from functools import partial
-from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -16,30 +15,38 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from ..errors import ModelError
+from ..system.head_names import named_head
+from ..system.process_state import undisturbed
 from .bos import bos_of
-from .circuits import Circuits, Enough
+from .circuits import Circuits
 from .loading import open_model
+from .outputs import indirect_layers, per_query_head
+from .running import Enough, name_of, running, transformer_lens_version, unexplained
+from .unwrapping import unwrapped
 
 Pattern = Float[Tensor, "sequence head query key"]
 Values = Float[Tensor, "sequence position head d_head"]
 Visit = Callable[[int, Pattern, Values | None], None]
 
+TOKEN_DTYPES = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 DEFAULT_MAX_BYTES = 2**28
 
 
 class Lens:
     """Patterns, values, losses and weights of a TransformerLens model.
 
-    `model` is a `TransformerBridge`, a `HookedTransformer`, a Hugging Face model, or the folder of one.
+    `model` is a `TransformerBridge`, a `HookedTransformer`, a Hugging Face model, or the folder of one; wrappers that
+    trainers put around models are seen through.
     Raises ModelError unless it is a decoder-only model with attention.
     """
 
     def __init__(self, model: Any):
+        model = unwrapped(model)
         if isinstance(model, str | Path) or not hasattr(model, "hooks"):
             model = open_model(model)
         self.model = model
         config = model.cfg
-        self.name: str = getattr(config, "architecture", None) or config.model_name or type(model).__name__
+        self.name = name_of(model)
         self._refuse_what_is_no_decoder()
         self.n_layers: int = config.n_layers
         self.n_heads: int = config.n_heads
@@ -52,8 +59,12 @@ class Lens:
             if not hasattr(getattr(block, "attn", None), "hook_pattern")
         }
         if len(self.unscored) == self.n_layers:
-            raise ModelError(f"{self.name} has no attention layers; there are no heads to score")
+            raise ModelError(
+                f"TransformerLens {transformer_lens_version()} shows no attention patterns of {self.name}: it has no "
+                f"attention, or one that is not taken apart; there are no heads to score"
+            )
         self._known_to_be_causal = False
+        self._indirect: dict[int, str | None] = {}  # of the layers that were looked at
 
     @property
     def bos(self) -> int | None:
@@ -71,7 +82,19 @@ class Lens:
     @property
     def has_direct_path(self) -> bool:
         """True if a head's output reaches the logits through one final norm, as its OV circuit says."""
-        return self.model.cfg.normalization_type is None or hasattr(self.model, "ln_final")
+        if self.model.cfg.normalization_type is None:
+            return True
+        final_norm = getattr(self.model, "ln_final", None)
+        # A bridge may name a norm that the model it wraps does not have.
+        has_one = final_norm is not None and getattr(final_norm, "original_component", final_norm) is not None
+        return has_one and not hasattr(self.model, "prediction_head")
+
+    def indirect(self, layers: Iterable[int]) -> dict[int, str]:
+        """Return those of `layers` where a head writes more than pattern times values times `W_O`, with the reason."""
+        wanted = set(layers) - self.unscored.keys()
+        if new := sorted(wanted - self._indirect.keys()):
+            self._indirect |= dict.fromkeys(new) | indirect_layers(self.model, new)
+        return {layer: why for layer, why in self._indirect.items() if layer in wanted and why is not None}
 
     def check_finite(self) -> None:
         """Raise ModelError if a weight is NaN, infinite or not loaded, or if weights are on several devices.
@@ -106,28 +129,31 @@ class Lens:
         n_bytes: int = 4 * length * (10 * config.d_model + 3 * (config.d_mlp or 0) + 4 * self.n_heads * length)
         return n_bytes
 
+    @undisturbed()
     @torch.no_grad()
     def visit_attention(
         self, tokens: Int[Tensor, "sequence position"], visit: Visit, layers: Collection[int] | None = None
     ) -> None:
         """Run `tokens` once and call `visit(layer, pattern, values)` at each of `layers` (default: all with attention).
 
-        There are values for each query head (with grouped queries, those of its group), or None if the layer does not
-        show them. The pass stops in the last of the layers, as soon as its pattern is known: neither the layer's output
-        nor the logits are computed, and activations are kept for one layer at a time.
+        There are values for each query head (with grouped queries, those of its group), or None in `indirect` layers.
+        The pass stops in the last of the layers, as soon as its pattern is known: neither the layer's output nor the
+        logits are computed, and activations are kept for one layer at a time.
         """
         self.check_tokens(tokens)
         wanted = sorted(set(range(self.n_layers) if layers is None else layers) - self.unscored.keys())
         if not wanted:
             return
+        indirect = self.indirect(wanted)
         values: dict[int, Tensor] = {}
 
         def keep_values(tensor: Tensor, hook: Any, layer: int) -> None:
-            values[layer] = tensor
+            values[layer] = per_query_head(tensor, hook, self.n_heads)
 
         def at_pattern(tensor: Tensor, hook: Any, layer: int) -> None:
             self._check_causal(tensor)
-            visit(layer, tensor, self._per_query_head(values.pop(layer, None)))
+            with unexplained():
+                visit(layer, tensor, values.pop(layer, None))
             if layer == wanted[-1]:
                 raise Enough
 
@@ -135,24 +161,22 @@ class Lens:
         hooks += [
             (f"blocks.{layer}.attn.hook_v", partial(keep_values, layer=layer))
             for layer in wanted
-            if hasattr(self.model.blocks[layer].attn, "hook_v")
+            if layer not in indirect
         ]
-        with self._evaluating(), contextlib.suppress(Enough), self.model.hooks(fwd_hooks=hooks):
+        with running(self.model), contextlib.suppress(Enough), self.model.hooks(fwd_hooks=hooks):
             self.model(tokens.to(self.device), return_type=None)
 
+    @undisturbed()
     @torch.no_grad()
     def token_losses(self, tokens: Int[Tensor, "sequence position"]) -> Float[Tensor, "sequence position-1"]:
         """Loss in nats of each token given those before it; entry `p` belongs to token index `p + 1`."""
         self.check_tokens(tokens)
         tokens = tokens.to(self.device)
-        with self._evaluating():
+        with running(self.model):
             logits = self.model(tokens, return_type="logits")
         # Sequence by sequence: a copy of all logits would take longer than it takes to reduce them.
         rows = zip(logits, tokens[:, 1:])
         return torch.stack([F.cross_entropy(row[:-1].float(), target, reduction="none") for row, target in rows])
-
-    def _per_query_head(self, values: Tensor | None) -> Values | None:
-        return None if values is None else values.repeat_interleave(self.n_heads // values.shape[2], dim=2)
 
     def _refuse_what_is_no_decoder(self) -> None:
         config = self.model.cfg
@@ -166,15 +190,21 @@ class Lens:
             raise ModelError(f"{self.name} attends to later positions; only decoder-only models are scored")
         self._known_to_be_causal = True
 
-    def as_tokens(self, tokens: Tensor | np.ndarray) -> Int[Tensor, "sequence position"]:
-        """Return `tokens` as a tensor. Raises ModelError unless they are a batch of token ids that the model takes."""
+    def as_tokens(self, tokens: Any) -> Int[Tensor, "sequence position"]:
+        """Return `tokens`, a batch or one sequence as a tensor, array or list, as a batch.
+
+        Raises ModelError unless they are token ids that the model takes.
+        """
+        if isinstance(tokens, list | tuple):
+            with contextlib.suppress(ValueError):  # rows of several lengths, refused below
+                tokens = np.asarray(tokens)
         if isinstance(tokens, np.ndarray) and np.issubdtype(tokens.dtype, np.integer):
             tokens = torch.from_numpy(tokens.astype(np.int64))
-        return self.check_tokens(tokens)
+        return self.check_tokens(tokens[None] if isinstance(tokens, Tensor) and tokens.ndim == 1 else tokens)
 
     def check_tokens(self, tokens: object) -> Int[Tensor, "sequence position"]:
         """Return `tokens`. Raises ModelError unless they are a batch of token ids that the model takes."""
-        if not isinstance(tokens, Tensor) or tokens.ndim != 2 or tokens.is_floating_point() or tokens.is_meta:
+        if not isinstance(tokens, Tensor) or tokens.ndim != 2 or tokens.dtype not in TOKEN_DTYPES or tokens.is_meta:
             seen = (
                 f"{tokens.dtype} of shape {tuple(tokens.shape)} on {tokens.device}"
                 if isinstance(tokens, Tensor)
@@ -188,16 +218,19 @@ class Lens:
             )
         return tokens
 
-    def check_head(self, layer: int, head: int, heads: object) -> None:
-        """Raise ModelError if the model has no such head to score; `heads` is what the user gave."""
-        if not all(isinstance(number, Integral) and not isinstance(number, bool) for number in (layer, head)):
-            raise ModelError(f"heads={heads!r}: give (layer, head) pairs of whole numbers")
+    def check_head(self, named: object, heads: object) -> tuple[int, int]:
+        """Return the (layer, head) that the user has `named`, in `heads`. Raises ModelError if it cannot be scored."""
+        pair = named_head(named)
+        if pair is None:
+            raise ModelError(f"heads={heads!r}: give (layer, head) pairs of whole numbers, or labels such as '1.3'")
+        layer, head = pair
         if not 0 <= layer < self.n_layers:
             raise ModelError(f"heads={heads!r} names layer {layer}; this model has layers 0..{self.n_layers - 1}")
         if not 0 <= head < self.n_heads:
             raise ModelError(f"heads={heads!r} names head {layer}.{head}; this model has heads 0..{self.n_heads - 1}")
         if layer in self.unscored:
             raise ModelError(f"heads={heads!r} names layer {layer}: {self.unscored[layer]}")
+        return pair
 
     def check_length(self, n_tokens: int, how: str = "") -> None:
         """Raise ModelError if prompts are longer than the model's context; `how` says how to shorten them."""
@@ -205,17 +238,3 @@ class Lens:
             raise ModelError(
                 f"prompts of {n_tokens} tokens do not fit the model's context of {self.n_ctx}; shorten them{how}"
             )
-
-    @contextlib.contextmanager
-    def _evaluating(self) -> Iterator[None]:
-        """Put the model in evaluation mode for a pass, then the submodules that were training back to training."""
-        # A bridge does not register all of the modules it wraps.
-        roots = [self.model, getattr(self.model, "original_model", None)]
-        training = {module for root in roots if root is not None for module in root.modules() if module.training}
-        for module in training:
-            module.training = False
-        try:
-            yield
-        finally:
-            for module in training:
-                module.training = True

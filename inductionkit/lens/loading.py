@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import importlib.metadata
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,28 +12,33 @@ import torch
 
 from ..errors import ModelError
 from ..system.process_state import PROCESS_STATE, private_random_numbers
+from ..system.wrapper_names import without_wrapper_names
 from ..train.smeared_keys import SmearedKeys
 from .fitting import write_weights
+from .running import explaining, transformer_lens_version
+from .unwrapping import plain_copy, refuse_what_is_not_plain, unwrapped
 
 
 @private_random_numbers()
 def open_model(source: Any) -> Any:
     """Open a folder in Hugging Face layout, or a copy of a Hugging Face model in memory, as a `TransformerBridge`.
 
-    The copy is on the model's device. Raises ModelError if there is no model, or none that TransformerLens can load.
+    The copy is on the model's device, without the wrappers of trainers and with adapters merged. Raises ModelError if
+    there is no model, or none that TransformerLens can load.
     """
+    source = unwrapped(source)
     if isinstance(source, str | Path):
         if not (Path(source) / "config.json").is_file():
             raise ModelError(f"{source} is not a folder with a Hugging Face model: it has no config.json")
         return _boot(source, "cpu")
-    config: Any = getattr(source, "config", None)
-    if not isinstance(source, torch.nn.Module) or not hasattr(config, "architectures"):
+    if not isinstance(source, torch.nn.Module) or not hasattr(getattr(source, "config", None), "architectures"):
         raise ModelError(
             f"{type(source).__name__} is not a model that can be scored; pass a TransformerBridge "
             f"(TransformerLens 4), a HookedTransformer (2, 3), a Hugging Face model or a folder with one"
         )
-    copied: Any = copy.deepcopy(source)  # the bridge rebuilds the module it wraps
-    copied.config.architectures = [type(source).__name__]  # only saving a model sets it
+    copied = plain_copy(source)  # the bridge rebuilds the module it wraps
+    refuse_what_is_not_plain(copied)
+    copied.config.architectures = [type(copied).__name__]  # only saving a model sets it
     with tempfile.TemporaryDirectory() as folder:
         copied.config.save_pretrained(folder)
         device = str(next(source.parameters()).device)
@@ -51,13 +55,14 @@ def _boot(folder: str | Path, device: str, **options: Any) -> Any:
         ) from None
     from transformers import AutoTokenizer
 
+    from .adapters import corrected_adapters
+
     # Asked for the tokenizer of a folder that has none, transformers makes one up.
     has_tokenizer = any(Path(folder).glob("token*"))
     options["tokenizer"] = AutoTokenizer.from_pretrained(folder) if has_tokenizer else _placeholder_tokenizer()
-    try:
+    name = type(options["hf_model"]).__name__ if "hf_model" in options else f"the model in {folder}"
+    with explaining(f"TransformerLens {transformer_lens_version()} cannot open {name}"), corrected_adapters():
         model = TransformerBridge.boot_transformers(str(folder), device=device, **options)
-    except (OSError, ValueError, RuntimeError) as error:
-        raise ModelError(f"TransformerLens cannot load the model in {folder}: {error}") from error
     if not has_tokenizer:
         model.tokenizer = None
     return model
@@ -108,7 +113,7 @@ def load_weights(model: Any, weights: Mapping[str, Any]) -> None:
 
     Raises ModelError, with the model unchanged, if a name or shape does not fit.
     """
-    state = {name: torch.as_tensor(array).float() for name, array in weights.items()}
+    state = {name: torch.as_tensor(array).float() for name, array in without_wrapper_names(weights).items()}
     state.setdefault("unembed.bias", torch.zeros(model.cfg.d_vocab))
     # A bridge leaves parameters that it does not know out of its state.
     smears = {
@@ -135,7 +140,3 @@ def reinitialised(model: Any, seed: int) -> Any:
             spread = parameter.float().std()
             parameter.copy_(torch.randn(parameter.shape, generator=generator).to(spread.device) * spread)
     return null
-
-
-def transformer_lens_version() -> str:
-    return importlib.metadata.version("transformer-lens")

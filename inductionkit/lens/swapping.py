@@ -24,18 +24,21 @@ from torch import Tensor
 
 from ..errors import ModelError
 from ..system.process_state import private_random_numbers
+from ..system.wrapper_names import without_wrapper_names
 from .fitting import check_fit, shapes, write_weights
 from .loading import load_weights, open_model
+from .unwrapping import unwrapped
 
 Layout = tuple[tuple[str, tuple[int, ...]], ...]
 
 # Masks and rotary frequencies that old files hold beside the weights, and today's modules compute themselves.
-_STALE = re.compile(r"(attn|attention)\.(masked_)?bias$|rotary_emb\.inv_freq$")
+_STALE = re.compile(r"\b(attn|attention)\.(masked_)?bias$|rotary_emb\.inv_freq$")
 
 
 @private_random_numbers()
 def standing_copy(model: Any) -> Any:
     """Copy a user's model as a TransformerLens model, so that the user's own stays as it is."""
+    model = unwrapped(model)
     standing = copy.deepcopy(model) if hasattr(model, "hooks") else open_model(model)
     refuse_unknown_copies(standing)
     return standing
@@ -47,7 +50,7 @@ def swap_weights(model: Any, weights: Mapping[str, Any]) -> None:
 
     Raises ModelError, with the model unchanged, if a name or shape does not fit.
     """
-    weights = {name: torch.as_tensor(weight) for name, weight in weights.items()}
+    weights = {name: torch.as_tensor(weight) for name, weight in without_wrapper_names(weights).items()}
     wrapped = getattr(model, "original_model", None)
     if isinstance(wrapped, transformers.PreTrainedModel):
         _swap_wrapped(model, wrapped, weights)
@@ -148,7 +151,7 @@ def _through_transformers(kind: Any, config: str, weights: Mapping[str, Tensor])
     with _without_progress_bars():
         model, about = kind.from_pretrained(
             None,
-            config=kind.config_class.from_dict(json.loads(config)),
+            config=kind.config_class.from_dict(json.loads(config, object_hook=_special_floats_read)),
             state_dict=dict(weights),
             dtype=torch.float32,
             ignore_mismatched_sizes=True,  # reported below, in our words
@@ -160,6 +163,11 @@ def _through_transformers(kind: Any, config: str, weights: Mapping[str, Tensor])
     given |= {name: tuple(weights[name].shape) for name in about["unexpected_keys"] if not _STALE.search(name)}
     check_fit(given, expected)
     return model
+
+
+def _special_floats_read(entry: dict[str, Any]) -> Any:
+    """Return the number that transformers writes as `{"__float__": "Infinity"}`, or any other entry as it is."""
+    return float(entry["__float__"]) if entry.keys() == {"__float__"} else entry
 
 
 def _joint_projections(model: Any) -> list[Any]:

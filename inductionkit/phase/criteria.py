@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ..errors import HistoryError
+from ..system.real_numbers import real_number
+
 
 @dataclass(frozen=True)
 class PhaseCriteria:
@@ -15,6 +18,9 @@ class PhaseCriteria:
     least improvement of the in-context-learning score inside the window, in nats. `min_bump`: least
     distance of the loss above its convex envelope, in nats. `min_pivot`: how far the path of the per-token
     losses gets off the line it moved along, at least, while elapsed training grows 1.5 times, as a share of its extent.
+
+    Raises HistoryError for a threshold below 0, a `max_ratio` below 1, or unless `onset` and `end` are shares and `end`
+    the larger one.
     """
 
     min_rise: float = 0.2
@@ -24,3 +30,10 @@ class PhaseCriteria:
     min_icl_gain: float = 0.1
     min_bump: float = 0.03
     min_pivot: float = 0.25
+
+    def __post_init__(self) -> None:
+        for name in ("min_rise", "min_icl_gain", "min_bump", "min_pivot"):
+            real_number(getattr(self, name), name, "[0, inf]", HistoryError)
+        real_number(self.max_ratio, "max_ratio", "[1, inf]", HistoryError)
+        real_number(self.onset, "onset", "[0, 1]", HistoryError)
+        real_number(self.end, "end", f"({self.onset}, 1]", HistoryError)

@@ -8,6 +8,7 @@ import xarray as xr
 from ..errors import HistoryError
 from ..history import head_scores
 from ..scores.nulls import surprise
+from ..system.real_numbers import real_number
 
 BOTH = ("prefix_matching", "copying")
 
@@ -26,8 +27,11 @@ def induction_heads(scores: xr.Dataset, min_prefix_matching: float = 0.3, min_co
     other one, at 0 twelve times. How far up a head can come is bounded by its width: an OV circuit of rank `d_head`
     cannot tell all tokens apart.
 
-    Raises HistoryError if `scores` has a step dimension or lacks prefix_matching or copying.
+    Raises HistoryError if `scores` has a step dimension or lacks prefix_matching or copying, or a threshold is
+    no number.
     """
+    min_prefix_matching = real_number(min_prefix_matching, "min_prefix_matching", "[-inf, inf]", HistoryError)
+    min_copying = real_number(min_copying, "min_copying", "[-inf, inf]", HistoryError)
     missing = [name for name in BOTH if name not in scores]
     if missing:
         raise HistoryError(f"the scores lack {', '.join(missing)}; scan the model with scan_heads")

@@ -11,6 +11,7 @@ import xarray as xr
 from ..errors import HistoryError
 from ..history import VARIABLES, validate
 from ..scores.icl import icl_score, icl_settings
+from ..system.whole_numbers import whole_number, whole_numbers
 from .clock import clock_of
 from .criteria import PhaseCriteria
 from .rule import find_phase_change
@@ -29,6 +30,8 @@ def icl_score_at(history: xr.Dataset, early: int, late: int, half_width: int = 0
     >>> bool(abs(icl_score_at(history, 12, 120) - history.icl_score).max() < 1e-6)
     True
     """
+    early, late = whole_number(early, "early", 0, HistoryError), whole_number(late, "late", 0, HistoryError)
+    half_width = whole_number(half_width, "half_width", 0, HistoryError)
     validate(history, needs=("loss_by_position",))
     first, last = (int(history["position"].values[end]) for end in (0, -1))
     if not first + half_width <= early < late <= last - half_width:
@@ -65,8 +68,12 @@ def icl_sensitivity(
     validate(history, needs=("loss_by_position",))
     usual = icl_settings(int(history["position"].values[-1]) + 1)
     usual |= {name: int(history.attrs[name]) for name in usual if name in history.attrs}
-    early = [max(1, round(usual["icl_early"] * by)) for by in (0.5, 1, 2)] if early is None else list(early)
-    late = [round(usual["icl_late"] * by) for by in (0.6, 0.8, 1)] if late is None else list(late)
+    if early is None:
+        early = [max(1, round(usual["icl_early"] * by)) for by in (0.5, 1, 2)]
+    if late is None:
+        late = [round(usual["icl_late"] * by) for by in (0.6, 0.8, 1)]
+    early = whole_numbers(early, "early", 1, HistoryError).tolist()
+    late = whole_numbers(late, "late", 1, HistoryError).tolist()
     units = {"units": clock_of(history)}
     attrs = {
         "found": {"long_name": "whether there is a phase change"},

@@ -8,6 +8,7 @@ from jaxtyping import Float
 
 from ..errors import HistoryError
 from ..history import validate
+from ..system.whole_numbers import whole_number
 from .change import PhaseChange
 
 HALF_WIDTH = 0.5  # of a fit, in the log of the token index
@@ -25,13 +26,14 @@ def loss_slope_map(history: xr.Dataset, n_indices: int = 32) -> xr.Dataset:
 
     Returns a Dataset with `loss_slope` (step, position), `position` being the indices.
 
-    Raises HistoryError if `loss_by_position` is missing or has fewer than 16 positions.
+    Raises HistoryError if `loss_by_position` is missing or has fewer than 16 positions, or `n_indices` is below 1.
 
     >>> from inductionkit.testing import synthetic_history
     >>> slopes = loss_slope_map(synthetic_history()).loss_slope
     >>> slopes.sel(position=60, method="nearest").isel(step=[0, -1]).values.round(2)
     array([-0.05, -0.23])
     """
+    n_indices = whole_number(n_indices, "n_indices", 1, HistoryError)
     validate(history, needs=("loss_by_position",))
     loss, position = history["loss_by_position"], history["position"].values.astype(float)
     if len(position) < 16:
@@ -71,7 +73,7 @@ def loss_slopes_around(history: xr.Dataset, phase: PhaseChange, split: int | Non
     if phase.start_step is None or phase.end_step is None:
         raise HistoryError(f"there is no window to look around ({'; '.join(phase.reasons)})")
     position, steps = history["position"].values, history["step"].values
-    split = int(history.attrs.get("icl_early", 50) if split is None else split)
+    split = int(history.attrs.get("icl_early", 50)) if split is None else whole_number(split, "split", 1, HistoryError)
     ranges = {"early": (position >= max(2, split // 10)) & (position <= split), "late": position >= split}
     short = [name for name, inside in ranges.items() if inside.sum() < MIN_POINTS]
     if short:

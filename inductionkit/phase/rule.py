@@ -10,6 +10,7 @@ import xarray as xr
 
 from ..errors import HistoryError
 from ..history import PER_HEAD, validate
+from ..system.whole_numbers import whole_number
 from .bump import past_beginning
 from .change import PhaseChange
 from .clock import clock_of
@@ -63,13 +64,15 @@ def find_phase_change(
     Co-occurrence is no proof that the heads cause the learning: that takes ablations.
 
     Raises HistoryError if `prefix_matching`, `icl_score` or `loss` is missing from the history or has other dims, or
-    `tokens_seen` is known and does not increase.
+    `tokens_seen` is known and does not increase, or if `n_resamples` or `seed` is no whole number of at least 0.
 
     >>> from inductionkit.testing import synthetic_history
     >>> phase = find_phase_change(synthetic_history(window=(8e6, 2e7)))
     >>> bool(phase), round(phase.start / 1e6), round(phase.end / 1e6), phase.heads
     (True, 8, 17, ((1, 0), (1, 1)))
     """
+    n_resamples = whole_number(n_resamples, "n_resamples", 0, HistoryError)
+    seed = whole_number(seed, "seed", 0, HistoryError)
     validate(history, needs=("prefix_matching", "icl_score", "loss"))
     if (dims := history["prefix_matching"].dims) != PER_HEAD:
         raise HistoryError(f"prefix_matching has dims {dims}, expected {PER_HEAD}; transpose it")

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from numbers import Integral
 
 import numpy as np
 import xarray as xr
 
 from ..errors import HistoryError
 from ..history import validate
+from ..system.whole_numbers import whole_number
 from .bump import past_beginning
 from .clock import clock_of, elapsed, on_one_clock
 from .naming import named
@@ -32,14 +34,15 @@ def token_loss_pca(histories: Mapping[str, xr.Dataset], n_components: int = 2, b
     (checkpoint; in tokens, or in steps if a history does not know its tokens: its `units`), and `explained_variance`
     (component), a share.
 
-    Raises HistoryError if a history has no `token_loss` at any checkpoint, or two were not measured on the same tokens
-    of the same text.
+    Raises HistoryError if a history has no `token_loss` at any checkpoint, two were not measured on the same tokens of
+    the same text, or `n_components` is below 1.
 
     >>> from inductionkit.testing import synthetic_history
     >>> paths = token_loss_pca({"two": synthetic_history(), "one": synthetic_history(window=None)})
     >>> dict(paths.token_loss_component.sizes)
     {'checkpoint': 33, 'component': 2}
     """
+    n_components = whole_number(n_components, "n_components", 1, HistoryError)
     runs = named(histories, needs=("token_loss",))
     reference = next(iter(runs))
     for name, history in runs.items():
@@ -84,14 +87,15 @@ def token_loss_change(history: xr.Dataset, text: str | int, from_step: int, to_s
     """
     validate(history, needs=("text_loss", "token"))
     names = [str(name) for name in history["text"].values]
-    index = text if isinstance(text, int) else names.index(text) if text in names else -1
+    is_index = isinstance(text, Integral) and not isinstance(text, bool)
+    index = int(text) if is_index else names.index(text) if text in names else -1
     if not 0 <= index < len(names):
         raise HistoryError(f"text={text!r} is no text of this history, which has {', '.join(map(repr, names))}")
     steps = [int(step) for step in history["step"].values]
-    absent = [step for step in (from_step, to_step) if step not in steps]
-    if absent:
-        nearest = min(steps, key=lambda step: abs(step - absent[0]))
-        raise HistoryError(f"step {absent[0]} is no checkpoint of this history; the nearest is {nearest}")
+    for name, asked in (("from_step", from_step), ("to_step", to_step)):
+        if whole_number(asked, name, 0, HistoryError) not in steps:
+            _, nearest = min((abs(step - asked), step) for step in steps)
+            raise HistoryError(f"{name}={asked} is no checkpoint of this history; the nearest is {nearest}")
     at = history.isel(text=index)
     tokens = at["token"].values
     length = int(np.flatnonzero(tokens != "")[-1]) + 1

@@ -90,8 +90,9 @@ class GivenArchitecture:
     @cached_property
     def description(self) -> str:
         from ..lens.describing import describe_model
+        from ..lens.unwrapping import unwrapped
 
-        return fingerprint({"model in memory": describe_model(self.model)})
+        return fingerprint({"model in memory": describe_model(unwrapped(self.model))})
 
     def build(self) -> Any:
         from ..lens.swapping import standing_copy

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -16,6 +15,7 @@ from .hub_client import TOKENIZER_FILES, fetch_file, fetch_matching, file_sizes,
 from .hugging_face import HuggingFaceArchitecture, model_fingerprint, read_config
 from .logs import read_log
 from .names import NamedStep, read_names
+from .retrying import HubError
 from .run import Checkpoint, Run
 from .safe_read import entry_file, read_text, read_weights, refuse_oversize, shard_names
 from .select import Wanted, choose_from
@@ -39,7 +39,7 @@ def open_hub(
     """
     kept = KeptDownloads.of(repository, keep)
     commits = revisions(repository, has_weights)
-    named = read_names((name for name in commits if ".." not in name), pattern)
+    named = read_names(commits, pattern)
     if not named:
         raise RunError(
             f"hf:{repository} has no revisions named like step1000 or checkpoint-1000; there are "
@@ -50,8 +50,9 @@ def open_hub(
     def weights(entry: NamedStep) -> RevisionWeights:
         return RevisionWeights(repository, entry.name, commits[entry.name], architecture, max_bytes, kept)
 
-    home, config = _first_config(repository, [entry.name for entry in named])
-    architecture = HuggingFaceArchitecture(config, partial(_configuration, repository, home))
+    chosen = {entry.name: commits[entry.name] for entry in named}
+    home, config = _first_config(repository, chosen)
+    architecture = HuggingFaceArchitecture(config, partial(_configuration, repository, home, commits[home]))
     return Run(
         name=repository,
         checkpoints=[
@@ -67,10 +68,10 @@ def open_hub(
         ],
         architecture=architecture,
         fingerprints={"source": repository, "config": model_fingerprint(config)},
-        log=partial(_log, repository, [entry.name for entry in reversed(named)], tokens_per_step)
+        log=partial(_log, repository, dict(reversed(chosen.items())), tokens_per_step)
         if log is None
         else partial(read_log, Path(log), Path(log).parent, tokens_per_step),
-        tokenizer_json=partial(_tokenizer_json, repository, home),
+        tokenizer_json=partial(_tokenizer_json, repository, home, commits[home]),
         kept_bytes=kept.n_bytes,
     )
 
@@ -100,7 +101,11 @@ class RevisionWeights:
 
     def n_bytes(self) -> int:
         """Bytes of the files with the weights, fetching none; 0 where there are none, which is reported by `read`."""
-        sizes = file_sizes(self.repository, self.commit)
+        folder = snapshot_folder(self.repository, self.commit)
+        if has_weights(folder):
+            sizes = {path.name: path.stat().st_size for path in folder.iterdir() if path.is_file()}
+        else:
+            sizes = file_sizes(self.repository, self.commit)
         try:
             kind = Path(entry_file(sizes.keys(), self.name).removesuffix(".index.json")).suffix
         except RunError:
@@ -137,32 +142,38 @@ class RevisionWeights:
         return f"hf:{self.repository}@{self.revision}"
 
 
-def _configuration(repository: str, revision: str) -> Path:
+def _configuration(repository: str, revision: str, commit: str) -> Path:
     """Return the folder with a revision's configuration and tokenizer."""
-    return fetch_matching(repository, revision, ("config.json", *TOKENIZER_FILES))
+    return fetch_matching(repository, revision, commit, ("config.json", *TOKENIZER_FILES))
 
 
-def _first_config(repository: str, revisions: Iterable[str]) -> tuple[str, dict[str, Any]]:
+def _first_config(repository: str, commits: Mapping[str, str]) -> tuple[str, dict[str, Any]]:
     """Return the first revision whose `config.json` can be read, and what that holds."""
     refusals: list[RunError] = []
-    for revision in revisions:
+    for revision, commit in commits.items():
         try:
-            return revision, read_config(_configuration(repository, revision), repository_folder(repository))
+            return revision, read_config(_configuration(repository, revision, commit), repository_folder(repository))
+        except HubError:  # the revision may well have one
+            raise
         except RunError as error:
             refusals.append(error)
     raise RunError(f"no revision of hf:{repository} that was chosen has a config.json that can be read: {refusals[0]}")
 
 
-def _log(repository: str, revisions: Iterable[str], tokens_per_step: int | None) -> list[dict[str, Any]]:
+def _log(repository: str, commits: Mapping[str, str], tokens_per_step: int | None) -> list[dict[str, Any]]:
     """Return the records of the first Trainer's state among the revisions that can be read."""
-    for revision in revisions:
-        with contextlib.suppress(RunError):
-            folder = fetch_matching(repository, revision, ["trainer_state.json"])
+    for revision, commit in commits.items():
+        try:
+            folder = fetch_matching(repository, revision, commit, ["trainer_state.json"])
             if records := read_log(folder / "trainer_state.json", repository_folder(repository), tokens_per_step):
                 return records
+        except HubError:
+            raise
+        except RunError:
+            continue
     return []
 
 
-def _tokenizer_json(repository: str, revision: str) -> str | None:
-    file = _configuration(repository, revision) / "tokenizer.json"
+def _tokenizer_json(repository: str, revision: str, commit: str) -> str | None:
+    file = _configuration(repository, revision, commit) / "tokenizer.json"
     return read_text(file, repository_folder(repository)) if file.is_file() else None

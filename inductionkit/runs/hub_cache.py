@@ -116,6 +116,14 @@ def cached_revisions(repository: str) -> dict[str, str]:
     }
 
 
+def write_reference(repository: str, revision: str, commit: str) -> None:
+    """Tell the cache the commit of a revision, so that it knows the revision's name without a connection."""
+    reference = repository_folder(repository) / "refs" / revision
+    if not reference.is_file() or reference.read_text() != commit:
+        reference.parent.mkdir(parents=True, exist_ok=True)
+        reference.write_text(commit)
+
+
 def has_weights(snapshot: Path) -> bool:
     """Return whether a snapshot has all files of its weights."""
     try:

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 from ..errors import RunError
 from .architecture import fingerprint, weights_limit
 from .hub_cache import Keep, KeptDownloads, left_over, repository_folder, snapshot_folder
-from .hub_client import TOKENIZER_FILES, fetch_file, fetch_matching, file_sizes, revisions
+from .hub_client import TOKENIZER_FILES, fetch_file, fetch_matching, file_sizes, revisions, warn_of_cache
 from .names import NamedStep, read_names
+from .retrying import NoConnectionError, ask
 from .run import Checkpoint, Run
 from .safe_read import read_json, read_text, read_weight_file, refuse_oversize, trusted_root
 from .select import Wanted, choose_from
@@ -30,6 +31,7 @@ class LegacyArchitecture:
     """A model of one of the repositories, by its `config.json`, with the tokenizer named there."""
 
     repository: str
+    commit: str
 
     @cached_property
     def shape(self) -> Mapping[str, Any]:
@@ -39,12 +41,13 @@ class LegacyArchitecture:
 
     @cached_property
     def description(self) -> str:
-        return fingerprint({"TransformerLens repository": _config(self.repository)})
+        return fingerprint({"TransformerLens repository": _config(self.repository, self.commit)})
 
     def build(self) -> Any:
-        from ..lens.legacy import standing_legacy_bridge
+        from ..lens.legacy import legacy_config, standing_legacy_bridge
 
-        return standing_legacy_bridge(self.repository, _tokenizer_folder(self.repository))
+        config = ask(f"config.json of {self.repository}", partial(legacy_config, self.repository))
+        return standing_legacy_bridge(config, _tokenizer_folder(self.repository, self.commit))
 
     def load(self, model: Any, weights: Mapping[str, Any]) -> None:
         from ..lens.legacy import swap_legacy_weights
@@ -82,7 +85,7 @@ def open_legacy(
         )
     if pattern is None:
         named = [_relabel(entry, named[-1].step >= STEPS_BELOW, tokens_per_step) for entry in named]
-    architecture = LegacyArchitecture(repository)
+    architecture = LegacyArchitecture(repository, commit)
     return Run(
         name=repository,
         checkpoints=[
@@ -98,7 +101,7 @@ def open_legacy(
         ],
         architecture=architecture,
         fingerprints={"source": repository, "commit": commit},
-        tokenizer_json=partial(_tokenizer_json, repository),
+        tokenizer_json=partial(_tokenizer_json, repository, commit),
         kept_bytes=kept.n_bytes,
     )
 
@@ -107,11 +110,12 @@ def _files(repository: str, commit: str) -> dict[str, int]:
     """Return the bytes of each checkpoint file; without a connection, of those in the cache."""
     try:
         return file_sizes(repository, commit, FOLDER)
-    except RunError:
+    except NoConnectionError as error:
         snapshot = snapshot_folder(repository, commit)
         cached = {str(path.relative_to(snapshot)): path.stat().st_size for path in (snapshot / FOLDER).glob("*.pth")}
         if not cached:
             raise
+        warn_of_cache(repository, error)
         return cached
 
 
@@ -142,19 +146,24 @@ def _read(
         kept.add(downloads)
 
 
-def _tokenizer_json(repository: str) -> str | None:
-    folder = _tokenizer_folder(repository)
+def _tokenizer_json(repository: str, commit: str) -> str | None:
+    folder = _tokenizer_folder(repository, commit)
     if folder is None or not (folder / "tokenizer.json").is_file():
         return None
     return read_text(folder / "tokenizer.json", trusted_root(folder))
 
 
-def _tokenizer_folder(repository: str) -> Path | None:
+def _tokenizer_folder(repository: str, commit: str) -> Path | None:
     """Return where the cache has the tokenizer, which is in a repository of its own."""
-    name = _config(repository).get("tokenizer_name")
-    return None if name is None else fetch_matching(str(name), REVISION, TOKENIZER_FILES)
+    name = _config(repository, commit).get("tokenizer_name")
+    if name is None:
+        return None
+    own = revisions(str(name), Path.is_dir).get(REVISION)
+    if own is None:
+        raise RunError(f"{name}, which has the tokenizer of {repository}, has no revision {REVISION}")
+    return fetch_matching(str(name), REVISION, own, TOKENIZER_FILES)
 
 
-def _config(repository: str) -> dict[str, Any]:
-    file = fetch_matching(repository, REVISION, ["config.json"]) / "config.json"
+def _config(repository: str, commit: str) -> dict[str, Any]:
+    file = fetch_file(repository, "config.json", REVISION, commit, [], False)
     return read_json(file, repository_folder(repository))

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import RunError
+from ..system.real_numbers import real_number
+from ..system.whole_numbers import whole_number
 from .bundled import bundled_folder
 from .folder import open_folder
 from .hub import open_hub
@@ -62,6 +64,10 @@ def open_run(
     >>> open_run("bundled", checkpoints="log:3").steps
     [0, 228, 3906]
     """
+    if tokens_per_step is not None:
+        tokens_per_step = whole_number(tokens_per_step, "tokens_per_step", 1, RunError)
+    if max_bytes is not None:
+        max_bytes = int(real_number(max_bytes, "max_bytes", "[1, inf)", RunError))
     opener, place = _opener(source, pattern)
     options = {
         "checkpoints": checkpoints,

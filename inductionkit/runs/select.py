@@ -40,7 +40,7 @@ def choose(steps: Sequence[int], wanted: Wanted = None) -> list[int]:
     match wanted:
         case None:
             chosen = list(steps)
-        case int():
+        case int() if not isinstance(wanted, bool):
             chosen = _spread(steps, list(range(len(steps))), wanted)
         case str():
             chosen = _spread(steps, [math.log1p(step) for step in steps], _number_in(wanted))
@@ -50,10 +50,10 @@ def choose(steps: Sequence[int], wanted: Wanted = None) -> list[int]:
         case range():
             chosen = [step for step in steps if step in wanted]
         case Iterable():
-            listed = set(wanted)
-            if missing := sorted(listed - set(steps)):
+            listed = list(wanted)
+            if missing := [step for step in listed if step not in steps]:
                 raise RunError(f"there are no checkpoints of steps {missing}; there are steps {list(steps)}")
-            chosen = sorted(listed)
+            chosen = sorted(set(listed))
         case _:
             raise RunError(f"checkpoints={wanted!r}: give a number, 'log:n', a slice, a range or a list of steps")
     if not chosen:

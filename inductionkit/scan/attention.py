@@ -17,6 +17,7 @@ from ..errors import ModelError
 from ..history import PATTERN_SCALE, VARIABLES, labelled
 from ..lens import Lens
 from ..scores.prompts import PromptSettings, repeated_random_tokens
+from ..system.one_sequence import one_sequence
 from .measurement import Advance, Measurement, silently
 
 N_TEXT_TOKENS = 64  # of the held-out text that is shown by default
@@ -110,16 +111,11 @@ def attention(
 
 
 def _token_ids(name: str, tokens: Any, lens: Lens) -> list[int]:
-    try:
-        ids = np.asarray(tokens if hasattr(tokens, "__len__") else list(tokens))
-    except (TypeError, ValueError):
-        ids = np.empty((0, 0))
-    if ids.ndim != 1 or (ids.size and ids.dtype.kind not in "iu"):
-        raise ModelError(f"text {name!r} is {tokens!r}; give one list of token ids")
+    ids = one_sequence(tokens, f"text {name!r}")
     if not 0 < len(ids) <= lens.n_ctx:
         raise ModelError(f"text {name!r} has {len(ids)} tokens; the model's context takes 1 to {lens.n_ctx}")
-    if ids.min() < 0 or ids.max() >= lens.d_vocab:
+    if min(ids) < 0 or max(ids) >= lens.d_vocab:
         raise ModelError(
-            f"text {name!r} has token ids {ids.min()} to {ids.max()}; the vocabulary has 0 to {lens.d_vocab - 1}"
+            f"text {name!r} has token ids {min(ids)} to {max(ids)}; the vocabulary has 0 to {lens.d_vocab - 1}"
         )
-    return [int(token) for token in ids]
+    return ids

@@ -22,6 +22,7 @@ from ..errors import ModelError
 from ..lens import Lens, transformer_lens_version
 from ..runs import Run
 from ..scores.prompts import PromptSettings, repeated_random_tokens
+from ..system.process_state import undisturbed
 from .engine import OnError, scan_source
 from .measurement import Advance, Measurement, silently
 
@@ -81,6 +82,7 @@ class Behaviour:
         return sum(sum(row) for row in self.counted)
 
 
+@undisturbed()
 def repeated_tokens_behaviour(
     d_vocab: int,
     bos: int | None,
@@ -108,6 +110,7 @@ def repeated_tokens_behaviour(
     return Behaviour("repeated random tokens", tokens, counted)
 
 
+@undisturbed()
 def token_losses(model: Any, behaviour: Behaviour) -> xr.DataArray:
     """Loss of every token of a behaviour, counted or not: (example, position), in nats.
 

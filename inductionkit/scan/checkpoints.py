@@ -19,6 +19,7 @@ from ..errors import InductionKitError, RunError
 from ..history import VARIABLES
 from ..lens import Lens, weights_digest
 from ..runs import Run
+from ..system.process_state import undisturbed
 from .measurement import Measurement, measure_all
 
 MAX_ATTEMPTS = 3  # of a checkpoint whose worker dies
@@ -123,10 +124,12 @@ def standing_lens(task: CheckpointTask) -> Lens:
     return lens
 
 
+@undisturbed()
 def _measure_in_worker(task: CheckpointTask, step: int) -> xr.Dataset:
     return task.measure(standing_lens(task), step, task.read(step))
 
 
+@undisturbed()
 def _nulls_in_worker(task: CheckpointTask, step: int, n_nulls: int) -> xr.Dataset:
     return task.nulls(standing_lens(task), step, n_nulls)
 

@@ -22,6 +22,7 @@ from ..errors import HistoryError, InductionKitError, ModelError, RunError
 from ..history import SCHEMA_VERSION
 from ..lens import Lens
 from ..runs import Run
+from ..system.process_state import undisturbed
 from ..system.progress import progress_bar
 from ..system.whole_numbers import whole_number
 from .checkpoints import CheckpointTask, measured, null_distributions
@@ -35,6 +36,7 @@ Prepare = Callable[[Lens, Run | None], Sequence[Measurement]]
 MANY_PARAMETERS = 300_000_000  # from here on measuring one model takes long enough to be watched
 
 
+@undisturbed()
 def scan_source(
     source: Any,
     prepare: Prepare,

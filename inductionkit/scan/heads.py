@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +24,7 @@ from ..scores import from_weights, on_prompts  # noqa: F401  they register the s
 from ..scores.on_prompts import OnRepeatedTokens, Share, attention_to, earlier_copies, followers
 from ..scores.prompts import PromptSettings, repeated_random_tokens, token_pool
 from ..scores.score import SCORES, names_from
+from ..system.real_numbers import real_number
 from .engine import OnError, scan_source
 from .held_out import held_out_rows
 from .measurement import Advance, Measurement, fingerprint, silently
@@ -71,11 +72,14 @@ class HeadScoring(Measurement):
         unknown = torch.full((lens.n_layers, lens.n_heads), torch.nan, dtype=torch.float32, device=lens.device)
         found: Found = {name: unknown.clone() for name in self.names}
         reasons = {f"layer {layer}": why for layer, why in lens.unscored.items()}
-        if not lens.has_direct_path:
-            blocked = [name for name in self.names if "direct path" in SCORES[name].needs]
-            if blocked:
-                why = "without a final norm, what a head writes passes more than the unembedding"
-                reasons[", ".join(blocked)] = why
+        direct = ", ".join(name for name in self.names if "direct path" in SCORES[name].needs)
+        if direct and not lens.has_direct_path:
+            reasons[direct] = "what a head writes passes more than one final norm on its way to the logits"
+        elif direct:
+            indirect = lens.indirect(self.heads)
+            for why in dict.fromkeys(indirect.values()):
+                layers = ", ".join(str(layer) for layer in indirect if indirect[layer] == why)
+                reasons[f"{direct} in layer {layers}"] = why
         if self.prompts is not None:
             self._score_repeated_tokens(lens, found, advance)
         on_text: Found = {}
@@ -154,7 +158,7 @@ class HeadScoring(Measurement):
 def head_scoring(
     lens: Lens,
     scores: Sequence[str] = DEFAULT_SCORES,
-    heads: Sequence[tuple[int, int]] | None = None,
+    heads: Sequence[tuple[int, int] | str] | None = None,
     prompts: PromptSettings = PromptSettings(),
     held_out: Int[np.ndarray, "sequence position"] | None = None,
     effective_embedding: bool = False,
@@ -206,7 +210,7 @@ def scan_heads(
     source: Any,
     held_out: Any = None,
     scores: Sequence[str] = DEFAULT_SCORES,
-    heads: Sequence[tuple[int, int]] | None = None,
+    heads: Sequence[tuple[int, int] | str] | None = None,
     prompts: PromptSettings = PromptSettings(),
     n_nulls: int = 0,
     effective_embedding: bool = False,
@@ -225,9 +229,10 @@ def scan_heads(
     which stops at the last layer's attention; `previous_token` from one over `held_out`, tokens of the training
     distribution (NaN without), of which 8 sequences are read. `ov_copying`, `k_composition`, `q_composition` and
     `v_composition` come from weights, `qk_trace` from both; ask for them by name or with `scores="all"`. Where `heads`
-    are given, as (layer, head) pairs, the others stay NaN. `prompts` are the settings of the random tokens, which are
-    drawn from the tokens of `held_out` where that has enough. With `effective_embedding`, `ov_copying` reads tokens
-    through the first MLP. Prompts are run in batches whose activations take about `max_bytes`.
+    are given, as (layer, head) pairs or labels such as "1.3", the others stay NaN. `prompts` are the settings of the
+    random tokens, which are drawn from the tokens of `held_out` where that has enough. With `effective_embedding`,
+    `ov_copying` reads tokens through the first MLP. Prompts are run in batches whose activations take about
+    `max_bytes`.
 
     With `n_nulls`, each score has its null distribution beside it, `<score>_null` (null, layer, head): the same scan of
     as many copies of the model (of a run: of its last measured checkpoint) with matrices drawn at random. It costs the
@@ -247,6 +252,8 @@ def scan_heads(
     1.0
     """
 
+    max_bytes = int(real_number(max_bytes, "max_bytes", "[1, inf)", ModelError))
+
     def scoring(lens: Lens, run: Run | None) -> list[HeadScoring]:
         given = run.held_out() if held_out is None and run is not None else held_out
         rows = None if given is None else held_out_rows(given, lens, min_length=2)
@@ -260,18 +267,14 @@ def _add(shares: dict[tuple[str, int], Share], key: tuple[str, int], share: Shar
     shares[key] = shares[key] + share if key in shares else share
 
 
-def _by_layer(lens: Lens, heads: Sequence[tuple[int, int]] | None) -> dict[int, list[int]]:
+def _by_layer(lens: Lens, heads: Sequence[tuple[int, int] | str] | None) -> dict[int, list[int]]:
     """Head indices by layer, of the layers that can be scored; all of them by default."""
     if heads is None:
         return {layer: list(range(lens.n_heads)) for layer in range(lens.n_layers) if layer not in lens.unscored}
     chosen: dict[int, set[int]] = {}
-    try:
-        pairs = [(layer, head) for layer, head in heads]
-    except (TypeError, ValueError):
-        raise ModelError(f"heads={heads!r}: give (layer, head) pairs of whole numbers") from None
-    for layer, head in pairs:
-        lens.check_head(layer, head, heads)
-        chosen.setdefault(int(layer), set()).add(int(head))
+    for named in [heads] if isinstance(heads, str) or not isinstance(heads, Iterable) else heads:
+        layer, head = lens.check_head(named, heads)
+        chosen.setdefault(layer, set()).add(head)
     if not chosen:
         raise ModelError("heads=[] names no head; leave it out to score all of them")
     return {layer: sorted(chosen[layer]) for layer in sorted(chosen)}

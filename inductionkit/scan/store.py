@@ -92,8 +92,7 @@ class HistoryStore:
         """
         values = {"step": np.array(step), "tokens_seen": result["tokens_seen"].values}
         values |= {str(name): array.values for name, array in result.data_vars.items()}
-        if self._arrays and isinstance(self.path, Path) and not (self.path / ".zmetadata").is_file():
-            raise HistoryError(f"{self.path} is gone or damaged; step {step} is not kept")
+        self._refuse_gone(f"step {step} is not kept")
         with self._telling(f"step {step}"):
             if not self._arrays:
                 self._lay_out(result)
@@ -113,6 +112,7 @@ class HistoryStore:
         """Forget what was measured at steps from `step` to before `end`."""
         late = [known for known in self._slots if step <= known < end]
         if late:
+            self._refuse_gone(f"steps {late} are not dropped")
             scanned = self._arrays["scanned"][:]
             scanned[[self._slots[known] for known in late]] = 0
             self._arrays["scanned"][:] = scanned
@@ -126,6 +126,7 @@ class HistoryStore:
         if not self._arrays:
             self._log_to_come = rows
             return
+        self._refuse_gone("the training losses are not kept")
         n_stored = int(self._arrays["n_logged"][()])
         kept = int(np.searchsorted(self._arrays["log_step"][:n_stored], rows[0][0]))
         new = log_data(rows).variables
@@ -158,6 +159,11 @@ class HistoryStore:
                 )
             zarr.consolidate_metadata(group.store, zarr_format=2)
         self._open_arrays()
+
+    def _refuse_gone(self, lost: str) -> None:
+        """Raise HistoryError if the store was removed since it was opened: zarr would begin another in its place."""
+        if self._arrays and isinstance(self.path, Path) and not (self.path / ".zmetadata").is_file():
+            raise HistoryError(f"{self.path} is gone or damaged; {lost}")
 
     def _slot(self, step: int) -> int:
         """Where a step goes: to the place that it has or was planned for, else behind all others."""

@@ -116,8 +116,9 @@ def score_weights(
     wanted = [SCORES[name] for name in names if name in names_from("weights")]
     wanted = [score for score in wanted if lens.has_direct_path or "direct path" not in score.needs]
     looks_below = any("earlier heads" in score.needs for score in wanted)
+    indirect = lens.indirect(range(max(heads) + 1))
     for layer in range(max(heads) + 1):
-        if layer in lens.unscored:
+        if layer in lens.unscored or layer in indirect:
             continue
         weights = _Layer(circuits, layer, heads.get(layer, []), below, grams)
         missing = set()

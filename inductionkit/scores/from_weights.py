@@ -27,8 +27,8 @@ class LayerWeights(Protocol):
 
     `gram` is `W_U W_E` and `embedding_gram` is `W_E^T W_E`; `earlier_factors` are the `write_factors` of the heads
     below that write anything. `random_composition` is what a matrix rotated at random gives. A score is asked for only
-    where there are heads below, if it needs them, and where queries and keys pass no norm of their own, if it needs
-    those.
+    where weights say what heads write, where there are heads below, if it needs them, and where queries and keys pass
+    no norm of their own, if it needs those.
     """
 
     value: Reading
@@ -78,7 +78,7 @@ def ov_copying(value: Reading, output: Writing, gram: Float[Tensor, "d_model d_m
     ),
     long_name="K-composition with previous-token heads to match the same token",
     reference="O22, eq. 4",
-    needs=("earlier heads", "queries without a norm"),
+    needs=("direct path", "earlier heads", "queries without a norm"),
 )
 def qk_trace(
     query: Reading,
@@ -112,7 +112,7 @@ def write_factors(value: Reading, output: Writing) -> Writing:
     of=lambda score, layer: strongest(score(layer.query, layer.key, layer.earlier_factors), layer),
     long_name="strongest K-composition with an earlier head, less the random baseline",
     reference="E21",
-    needs=("earlier heads", "queries without a norm"),
+    needs=("direct path", "earlier heads", "queries without a norm"),
 )
 def k_composition(query: Reading, key: Reading, earlier: Writing) -> PerPair:
     """How much keys read what earlier heads wrote: `||W_QK W_OV^T|| / (||W_QK|| ||W_OV||)`, 0 to 1 (E21).
@@ -129,7 +129,7 @@ def k_composition(query: Reading, key: Reading, earlier: Writing) -> PerPair:
     of=lambda score, layer: strongest(score(layer.query, layer.key, layer.earlier_factors), layer),
     long_name="strongest Q-composition with an earlier head, less the random baseline",
     reference="E21",
-    needs=("earlier heads", "queries without a norm"),
+    needs=("direct path", "earlier heads", "queries without a norm"),
 )
 def q_composition(query: Reading, key: Reading, earlier: Writing) -> PerPair:
     """How much queries read what earlier heads wrote: `||W_OV W_QK|| / (||W_OV|| ||W_QK||)`, 0 to 1 (E21).
@@ -144,7 +144,7 @@ def q_composition(query: Reading, key: Reading, earlier: Writing) -> PerPair:
     of=lambda score, layer: strongest(score(layer.value, layer.output, layer.earlier_factors), layer),
     long_name="strongest V-composition with an earlier head, less the random baseline",
     reference="E21",
-    needs=("earlier heads",),
+    needs=("direct path", "earlier heads"),
 )
 def v_composition(value: Reading, output: Writing, earlier: Writing) -> PerPair:
     """How much values read what earlier heads wrote: `||W_OV' W_OV|| / (||W_OV'|| ||W_OV||)`, 0 to 1 (E21).

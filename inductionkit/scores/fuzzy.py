@@ -19,6 +19,8 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from ..errors import ModelError
+from ..system.process_state import undisturbed
+from ..system.whole_numbers import whole_number, whole_numbers
 from .on_prompts import earlier_copies, followers
 
 SKIPPED_SHARE = 0.02  # of the vocabulary at each end, its commonest and its rarest tokens: as for the literal scores
@@ -90,11 +92,12 @@ def fuzzy_prompts(
         "token_classes": token_class_prompts,
         "translation": translation_prompts,
     }
-    if kind not in builders:
+    if not isinstance(kind, str) or kind not in builders:
         raise ModelError(f"kind={kind!r}: there are {', '.join(builders)}")
     return builders[kind](d_vocab, bos, n_sequences=n_sequences, seed=seed, pool=pool)
 
 
+@undisturbed()
 def token_class_prompts(
     d_vocab: int,
     bos: int | None,
@@ -118,7 +121,7 @@ def token_class_prompts(
     `seed` and `pool` are as in `fuzzy_prompts`. Raises ModelError if classes share a token, hold the BOS token, leave
     the vocabulary or are too few.
     """
-    _check_sizes(n_repeats=(n_repeats, 2), n_distinct=(n_distinct, 1), n_sequences=(n_sequences, 1))
+    _check_sizes(d_vocab, bos, seed, n_repeats=(n_repeats, 2), n_distinct=(n_distinct, 1), n_sequences=(n_sequences, 1))
     settings = {"null": int(classes is None), "n_distinct": n_distinct, "n_repeats": n_repeats, "seed": seed}
     rng = np.random.default_rng(seed)
     if classes is None:
@@ -137,6 +140,7 @@ def token_class_prompts(
     return _up_to_last_answer("token_classes", text, followers(class_of[text]), settings)
 
 
+@undisturbed()
 def template_prompts(
     d_vocab: int,
     bos: int | None,
@@ -161,7 +165,7 @@ def template_prompts(
     random. `d_vocab`, `bos`, `n_sequences`, `seed` and `pool` are as in `fuzzy_prompts`. Raises ModelError if there are
     not four classes and six signs, all of them different tokens of the vocabulary other than BOS.
     """
-    _check_sizes(n_repeats=(n_repeats, 2), n_sequences=(n_sequences, 1))
+    _check_sizes(d_vocab, bos, seed, n_repeats=(n_repeats, 2), n_sequences=(n_sequences, 1))
     settings = {"null": int(classes is None), "n_repeats": n_repeats, "seed": seed}
     rng = np.random.default_rng(seed)
     if classes is None:
@@ -189,6 +193,7 @@ def template_prompts(
     return _up_to_last_answer("template", text, targets, settings)
 
 
+@undisturbed()
 def translation_prompts(
     d_vocab: int,
     bos: int | None,
@@ -213,7 +218,8 @@ def translation_prompts(
     one translation, tokens leave the vocabulary or are BOS, words are too few or `order` is no permutation of `0 …
     n_words - 1`.
     """
-    _check_sizes(n_words=(n_words, 2), n_sequences=(n_sequences, 1))
+    sign_or_none = (0 if separator is None else separator, 0)
+    _check_sizes(d_vocab, bos, seed, n_words=(n_words, 2), n_sequences=(n_sequences, 1), separator=sign_or_none)
     order = list(range(n_words)) if order is None else list(order)
     if sorted(order) != list(range(n_words)):
         raise ModelError(f"order={order} is no permutation of 0..{n_words - 1}; name each word of a sentence once")
@@ -262,7 +268,9 @@ def _draw(
 ) -> Int[np.ndarray, " token"]:
     """`n` different random tokens, none of those `taken`; without a pool neither the commonest nor the rarest ids."""
     skipped, taken = int(SKIPPED_SHARE * d_vocab), set(taken)
-    allowed = range(skipped, d_vocab - skipped) if pool is None else sorted({int(token) for token in pool})
+    allowed: Iterable[int] = range(skipped, d_vocab - skipped)
+    if pool is not None:
+        allowed = np.unique(whole_numbers(pool, "pool", 0, ModelError)).tolist()
     candidates = [token for token in allowed if token not in taken]
     if len(candidates) < n:
         raise ModelError(
@@ -282,10 +290,10 @@ def _text(sequences: list[Int[np.ndarray, " word"]], bos: int | None) -> Int[Ten
     return torch.tensor(np.array([[*start, *tokens] for tokens in sequences]))
 
 
-def _check_sizes(**sizes: tuple[int, int]) -> None:
-    for name, (size, least) in sizes.items():
-        if size < least:
-            raise ModelError(f"{name}={size} is too small; take at least {least}")
+def _check_sizes(d_vocab: int, bos: int | None, seed: int, **sizes: tuple[int, int]) -> None:
+    known = {"d_vocab": (d_vocab, 1), "bos": (0 if bos is None else bos, 0), "seed": (seed, 0)}
+    for name, (size, least) in {**known, **sizes}.items():
+        whole_number(size, name, least, ModelError)
 
 
 def _seen(ids: object) -> str:

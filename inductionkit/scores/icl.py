@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..errors import ModelError
+from ..system.whole_numbers import whole_number
+
 
 def icl_settings(n_ctx: int) -> dict[str, int]:
     """Token indices of the in-context-learning score: O22's 50 and 500 of a context of 512, scaled to `n_ctx`.
@@ -19,8 +22,16 @@ def icl_score(loss_by_position: np.ndarray, icl_early: int, icl_late: int, icl_h
     """Loss late in the context minus loss early in it, in nats; negative is better (O22).
 
     `loss_by_position` has the index of the predicted token, from 1 on, as its last axis. Late is the mean over the
-    indices within `icl_half_width` of `icl_late`, early that around `icl_early`.
+    indices within `icl_half_width` of `icl_late`, early that around `icl_early`. Raises ModelError if there are no such
+    indices.
     """
+    icl_half_width = whole_number(icl_half_width, "icl_half_width", 0, ModelError)
+    n_positions = loss_by_position.shape[-1]
+    for name, index in (("icl_early", icl_early), ("icl_late", icl_late)):
+        if not icl_half_width < whole_number(index, name, 1, ModelError) <= n_positions - icl_half_width:
+            raise ModelError(
+                f"{name}={index} with icl_half_width={icl_half_width} does not fit the token indices 1 to {n_positions}"
+            )
 
     def around(index: int) -> np.ndarray:
         loss: np.ndarray = loss_by_position[..., index - 1 - icl_half_width : index + icl_half_width].mean(-1)

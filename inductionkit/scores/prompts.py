@@ -17,6 +17,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from ..errors import ModelError
+from ..system.process_state import undisturbed
 from ..system.whole_numbers import whole_number
 
 ENOUGH = 8  # times n_distinct: with fewer different tokens in the held-out text, prompts would be much alike
@@ -121,6 +122,7 @@ def _without_ends(commonest_first: np.ndarray, bos: int | None, settings: Prompt
     return torch.from_numpy(np.sort(kept[kept != bos]))
 
 
+@undisturbed()
 def repeated_random_tokens(
     d_vocab: int,
     bos: int | None,

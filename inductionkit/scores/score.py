@@ -24,8 +24,9 @@ class Score:
 
     `source` is what it is measured on. `of` takes what a scan shows of one layer and returns the score of its heads:
     a `Share` for a batch of prompts, which is added up over the batches, or a tensor for weights. `finish` turns the
-    added-up share into the score. `needs` is what a model or layer must have for it: a final norm that can be folded
-    (`direct path`), heads in layers below, queries and keys that pass no norm of their own.
+    added-up share into the score. `needs` is what a model or layer must have for it: a final norm that can be folded,
+    and heads that write no more than pattern, values and `W_O` (`direct path`); heads in layers below; queries and keys
+    that pass no norm of their own.
     """
 
     name: str

@@ -11,6 +11,7 @@ from jaxtyping import Float
 
 from ..errors import HistoryError, ModelError
 from ..system.progress import progress_bar
+from ..system.whole_numbers import whole_numbers
 from .dimensionality import feature_dimensionality
 from .history import SCHEMA_VERSION
 
@@ -40,25 +41,23 @@ def double_descent(
     Returns, by `n_points` and `seed`: `test_loss` (on 16,384 fresh samples) and `training_loss`; `weight` (…, hidden,
     feature), `bias`; `hidden_point` (…, hidden, point), the data points' hidden vectors; `feature_dimensionality` and
     `point_dimensionality`, and of both the mean weighted by squared length, `typical_…`. Beyond a data set's size
-    points are NaN. Raises ModelError for sizes that do not increase.
+    points are NaN. Raises ModelError for sizes that do not increase, and as `ToyModels` and `train_toy_models` do.
     """
     from .model import ToyModels, draw_points
-    from .train import train_toy_models
+    from .train import overridden, train_toy_models
 
-    sizes, seed = np.asarray(n_points, dtype=int), np.asarray(seeds, dtype=int)
-    if not len(sizes) or not len(seed) or sizes[0] < 1 or (np.diff(sizes) <= 0).any():
-        raise ModelError(
-            f"n_points={list(n_points)} must increase from 1 or more, and there must be a seed; seeds={seed}"
-        )
+    sizes, seed = whole_numbers(n_points, "n_points", 1, ModelError), whole_numbers(seeds, "seeds", 0, ModelError)
+    if (np.diff(sizes) <= 0).any():
+        raise ModelError(f"n_points={sizes.tolist()} must increase")
     models = ToyModels(n_features, n_hidden, density=density, seed=seed, unit_length=True)
-    settings: TrainingSettings = {
+    defaults: TrainingSettings = {
         "n_steps": 3000,
         "learning_rate": 1e-2,
         "schedule": "cosine",
         "warmup_steps": 150,
         "weight_decay": 1e-2,
-        **(training or {}),
     }
+    settings = overridden(defaults, training)
     ends = []
     with progress_bar(progress) as bar:
         task = bar.add_task(f"{len(seed)} seeds", total=len(sizes), at="")

@@ -15,12 +15,15 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from ..errors import ModelError
+from ..system.process_state import undisturbed
+from ..system.real_numbers import real_numbers
+from ..system.whole_numbers import whole_number
 from .agreement import STATES
 from .closed_form import expected_loss, minimise, not_represented_loss
 from .dimensionality import feature_dimensionality
 from .history import SCHEMA_VERSION
 from .model import ToyModels
-from .train import TrainingSettings, train_toy_models
+from .train import TrainingSettings, overridden, train_toy_models
 
 MIN_SQUARED_NORM = 0.25
 MIN_OWN_DIMENSIONALITY = 0.75
@@ -36,12 +39,16 @@ def feature_states(weight: Float[np.ndarray, "*case hidden feature"], feature: i
     >>> str(feature_states(np.array([[1.0, -1.0]])))
     'superposed'
     """
+    n_features = weight.shape[-1]
+    if whole_number(feature, "feature", -n_features, ModelError) >= n_features:
+        raise ModelError(f"feature={feature}: the weights have features 0..{n_features - 1}")
     squared_norm = (weight[..., feature] ** 2).sum(axis=-1)
     dimensionality = feature_dimensionality(weight)[..., feature]
     state = np.where(dimensionality >= MIN_OWN_DIMENSIONALITY, 2, 1)
     return np.array(STATES)[np.where(squared_norm < MIN_SQUARED_NORM, 0, state)]
 
 
+@undisturbed()
 def candidate_solutions(n_hidden: int, sparsity: ArrayLike, relative_importance: ArrayLike) -> xr.Dataset:
     """The exact losses of the candidate solutions for an extra feature, each at its best lengths, angles and biases.
 
@@ -62,14 +69,10 @@ def candidate_solutions(n_hidden: int, sparsity: ArrayLike, relative_importance:
     `margin`, by what share of its loss the best solution of another state is worse. Raises ModelError for a
     sparsity outside 0 to 1 (1 excluded), importances that are not positive, or another `n_hidden`.
     """
-    sparsity, relative = (np.atleast_1d(np.asarray(axis, dtype=float)) for axis in (sparsity, relative_importance))
-    if n_hidden not in (1, 2):
+    if whole_number(n_hidden, "n_hidden", 1, ModelError) > 2:
         raise ModelError(f"n_hidden={n_hidden}: the diagram is for two features in 1 dimension or three in 2")
-    if not ((sparsity >= 0) & (sparsity < 1)).all() or not (relative > 0).all():
-        raise ModelError(
-            f"sparsity must lie from 0 to below 1, relative importance above 0; seen {sparsity.min()} to "
-            f"{sparsity.max()} and {relative.min()} to {relative.max()}"
-        )
+    sparsity = np.atleast_1d(real_numbers(sparsity, "sparsity", "[0, 1)", ModelError))
+    relative = np.atleast_1d(real_numbers(relative_importance, "relative_importance", "(0, inf)", ModelError))
     density = torch.tensor(1 - sparsity)[:, None].expand(-1, len(relative))
     extra = torch.tensor(relative)[None].expand(len(sparsity), -1)
     variance = not_represented_loss(density)
@@ -122,6 +125,7 @@ def candidate_solutions(n_hidden: int, sparsity: ArrayLike, relative_importance:
     )
 
 
+@undisturbed()
 def phase_diagram(
     n_hidden: int = 1,
     sparsity: ArrayLike | None = None,
@@ -141,6 +145,8 @@ def phase_diagram(
     `bias`, `trained_loss` (exact, not sampled), `trained_state`, and `on_boundary`, true where a neighbouring
     cell has another `best_state`. The extra feature is the last. Raises ModelError as `candidate_solutions`.
     """
+    settings = overridden({"n_steps": 3000, "batch_size": 512, "learning_rate": 1e-2, "schedule": "cosine"}, training)
+    n_starts = whole_number(n_starts, "n_starts", 1, ModelError)
     sparsity = 1 - np.geomspace(1, 0.01, 12) if sparsity is None else sparsity
     relative_importance = np.geomspace(0.1, 10, 12) if relative_importance is None else relative_importance
     diagram = candidate_solutions(n_hidden, sparsity, relative_importance)
@@ -156,13 +162,6 @@ def phase_diagram(
         importance=importance.reshape(-1, n_features),
         seed=np.arange(density.size),
     )
-    settings: TrainingSettings = {
-        "n_steps": 3000,
-        "batch_size": 512,
-        "learning_rate": 1e-2,
-        "schedule": "cosine",
-        **(training or {}),
-    }
     history = train_toy_models(models, steps=[settings["n_steps"]], progress=progress, **settings)
     weight, bias = history["weight"].values[:, -1], history["bias"].values[:, -1]
     exact = expected_loss(*(torch.tensor(a).double() for a in (weight, bias, models.density, models.importance)))

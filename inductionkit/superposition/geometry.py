@@ -16,6 +16,7 @@ import xarray as xr
 from jaxtyping import Bool, Float, Int
 
 from ..errors import ModelError
+from ..system.real_numbers import real_number
 from .dimensionality import feature_dimensionality
 from .history import validate
 
@@ -31,8 +32,11 @@ def interference_graph(
 
     The sign of the cosine does not count; features are the columns of `weight`. Trained weights keep cosines of a few
     hundredths between features of different groups; the least cosine inside a polytope of E22 is 0.31, between
-    neighbours of a pentagon (0.14 between some corners of an antiprism, which others connect).
+    neighbours of a pentagon (0.14 between some corners of an antiprism, which others connect). Raises ModelError for a
+    negative `min_norm` or a `min_cosine` outside 0 to 1.
     """
+    min_norm = real_number(min_norm, "min_norm", "[0, inf)", ModelError)
+    min_cosine = real_number(min_cosine, "min_cosine", "[0, 1]", ModelError)
     norms = np.linalg.norm(weight, axis=0)
     represented = norms >= min_norm
     units = weight / np.where(norms > 0, norms, 1)
@@ -55,11 +59,13 @@ def find_polytopes(
     `goodness` (0 to 1, see `polytope_goodness`), `n_dims` (of the subspace that a tenth or more of the largest
     variance reaches) and `dimensionality` (mean D over the group). Features shorter than `min_norm` are left out.
 
-    A name says what the angles and lengths are near to, not that training is done or the solution best.
+    A name says what the angles and lengths are near to, not that training is done or the solution best. Raises
+    ModelError as `interference_graph` does, and for a `min_goodness` outside 0 to 1.
 
     >>> find_polytopes(np.array([[1.0, -1.0, 0.0], [0.0, 0.0, 1.0]]))[["features", "polytope"]].values.tolist()
     [[(0, 1), 'digon'], [(2,), 'alone']]
     """
+    min_goodness = real_number(min_goodness, "min_goodness", "[0, 1]", ModelError)
     dimensionality = feature_dimensionality(weight)
     rows = []
     for group in _groups(weight, min_norm, min_cosine):
@@ -125,7 +131,7 @@ def polytope_goodness(corners: Float[np.ndarray, "hidden corner"], polytope: str
     >>> round(polytope_goodness(np.array([[1.0, -0.5]]), "digon"), 2)  # half of a pair too short
     0.6
     """
-    if polytope not in _grams():
+    if not isinstance(polytope, str) or polytope not in _grams():
         raise ModelError(f"polytope={polytope!r} must be one of {', '.join(_grams())}")
     target = _grams()[polytope]
     gram = corners.T @ corners

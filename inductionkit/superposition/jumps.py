@@ -15,6 +15,8 @@ from jaxtyping import Bool, Float
 from numpy.typing import ArrayLike
 
 from ..errors import HistoryError
+from ..system.real_numbers import real_number
+from ..system.whole_numbers import whole_number
 from .dimensionality import STICKY_LEVELS, feature_dimensionality
 from .history import validate
 
@@ -28,7 +30,8 @@ class JumpCriteria:
 
     `min_change`: least change of dimensionality of a jump. `min_rate`: least rate of it all along. `min_drop`: how many
     times faster than its mean rate the loss falls in a drop. `beginning`: share of the loss's whole fall that is left
-    out. `min_share`: least share of jumps on drops. `max_p_value`: highest share of shuffles that do as well.
+    out. `min_share`: least share of jumps on drops. `max_p_value`: highest share of shuffles that do as well. The first
+    three are 0 or more, the others 0 to 1; else HistoryError is raised.
     """
 
     min_change: float = 0.1
@@ -37,6 +40,12 @@ class JumpCriteria:
     beginning: float = 0.5
     min_share: float = 0.8
     max_p_value: float = 0.05
+
+    def __post_init__(self) -> None:
+        for name in ("min_change", "min_rate", "min_drop"):
+            real_number(getattr(self, name), name, "[0, inf]", HistoryError)
+        for name in ("beginning", "min_share", "max_p_value"):
+            real_number(getattr(self, name), name, "[0, 1]", HistoryError)
 
 
 @dataclass(frozen=True)
@@ -109,7 +118,7 @@ def find_jumps(
     HistoryError if `weight` or `loss` is missing, there is no such instance, or fewer than 3 steps after the first.
     """
     validate(history, needs=("weight", "loss"))
-    if instance is not None and not 0 <= instance < history.sizes["instance"]:
+    if instance is not None and whole_number(instance, "instance", 0, HistoryError) >= history.sizes["instance"]:
         raise HistoryError(f"instance={instance}: the history has instances 0..{history.sizes['instance'] - 1}")
     history = history.isel(step=history["step"].values > 0)
     if history.sizes["step"] < 3:

@@ -17,6 +17,9 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from ..errors import ModelError
+from ..system.process_state import undisturbed
+from ..system.real_numbers import real_numbers
+from ..system.whole_numbers import whole_number, whole_numbers
 
 Batch = Callable[[slice], Float[Tensor, "*instance feature sample"]]
 ACTIVATIONS = ("relu", "linear")
@@ -66,16 +69,17 @@ class ToyModels:
         correlation: str = "correlated",
         unit_length: bool = False,
     ):
-        if n_features < 1 or n_hidden < 1:
-            raise ModelError(f"n_features={n_features}, n_hidden={n_hidden}: both must be at least 1")
+        n_features = whole_number(n_features, "n_features", 1, ModelError)
+        n_hidden = whole_number(n_hidden, "n_hidden", 1, ModelError)
         for name, given, allowed in (
             ("activation", activation, ACTIVATIONS),
             ("correlation", correlation, CORRELATIONS),
         ):
             if given not in allowed:
                 raise ModelError(f"{name}={given!r} must be {' or '.join(allowed)}")
-        seeds = np.atleast_1d(np.asarray(seed, dtype=np.int64))
-        densities, importances = np.asarray(density, dtype=float), np.asarray(importance, dtype=float)
+        seeds = whole_numbers(seed, "seed", 0, ModelError)
+        densities = real_numbers(density, "density", "(0, 1]", ModelError)
+        importances = real_numbers(importance, "importance", "[0, inf)", ModelError)
         try:
             leading = (array.shape[:-1] for array in (densities, importances) if array.ndim)
             n_instances = np.broadcast_shapes(*leading, seeds.shape)[0]
@@ -98,12 +102,6 @@ class ToyModels:
             ) from None
         for name, value in fields.items():
             object.__setattr__(self, name, value)
-        if not ((self.density > 0) & (self.density <= 1)).all():
-            raise ModelError(
-                f"density must lie above 0 and at most 1; seen {self.density.min()} to {self.density.max()}"
-            )
-        if not (self.importance >= 0).all():
-            raise ModelError(f"importance must not be negative; seen {self.importance.min()}")
         self._check_sets()
 
     @property
@@ -112,7 +110,10 @@ class ToyModels:
         return len(self.seed)
 
     def _check_sets(self) -> None:
-        members = [feature for group in self.feature_sets for feature in group]
+        try:
+            members = [feature for group in self.feature_sets for feature in group]
+        except TypeError:
+            raise ModelError(f"feature_sets={self.feature_sets!r} must be tuples of features") from None
         if len(set(members)) < len(members) or not set(members) <= set(range(self.n_features)):
             raise ModelError(
                 f"feature_sets={self.feature_sets} must name each of the features 0..{self.n_features - 1} at most once"
@@ -174,10 +175,10 @@ class FeatureSampler:
         return x
 
 
+@undisturbed()
 def draw_points(models: ToyModels, n_points: int) -> Float[np.ndarray, "instance point feature"]:
     """A data set of `n_points` points for each instance of `models`, drawn from its features by its `seed`."""
-    if n_points < 1:
-        raise ModelError(f"n_points={n_points} must be at least 1")
+    n_points = whole_number(n_points, "n_points", 1, ModelError)
     points = np.empty((models.n_instances, n_points, models.n_features), dtype=np.float32)
     for instance, seed in enumerate(models.seed.tolist()):
         sampler = FeatureSampler(models, seed, "points")

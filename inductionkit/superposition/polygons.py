@@ -11,14 +11,18 @@ from functools import partial
 import numpy as np
 import torch
 import xarray as xr
+from jaxtyping import Float
 from numpy.typing import ArrayLike
 from torch import Tensor
 
 from ..errors import ModelError
+from ..system.process_state import undisturbed
+from ..system.real_numbers import real_number, real_numbers
+from ..system.whole_numbers import whole_number
 from .closed_form import expected_loss, minimise, not_represented_loss
 from .history import SCHEMA_VERSION
 from .model import ToyModels
-from .train import TrainingSettings, train_toy_models
+from .train import TrainingSettings, overridden, train_toy_models
 
 GEOMETRIES = ("pentagon", "digons")
 RELATIVE_DENSITY = tuple(np.geomspace(0.2, 1.0, 17).round(4).tolist())
@@ -30,6 +34,7 @@ ABOUT = {
 }
 
 
+@undisturbed()
 def polygon_losses(relative_density: ArrayLike = RELATIVE_DENSITY, density: float = 0.05) -> xr.Dataset:
     """Exact losses of the stretched pentagon and of two digons, as one feature's density varies.
 
@@ -43,13 +48,8 @@ def polygon_losses(relative_density: ArrayLike = RELATIVE_DENSITY, density: floa
     the other geometry; `weight` (geometry, relative_density, hidden, feature) and `bias`; the varied feature is
     the first. Raises ModelError for densities outside 0 to 1.
     """
-    relative = np.atleast_1d(np.asarray(relative_density, dtype=float))
-    if not (relative > 0).all() or not 0 < density <= 1 or not (relative * density <= 1).all():
-        raise ModelError(
-            f"density={density} and its product with relative_density (seen {relative.min()} to {relative.max()}) "
-            f"must lie above 0 and at most 1"
-        )
-    densities = torch.tensor(_densities(relative, density))
+    relative, by_feature = _densities(relative_density, density)
+    densities = torch.tensor(by_feature)
     pentagon = _stretched_pentagons(densities)
     stretched = _pentagon_loss(densities, **pentagon)
 
@@ -84,6 +84,7 @@ def polygon_losses(relative_density: ArrayLike = RELATIVE_DENSITY, density: floa
     )
 
 
+@undisturbed()
 def train_polygons(
     relative_density: ArrayLike = RELATIVE_DENSITY,
     density: float = 0.05,
@@ -97,22 +98,17 @@ def train_polygons(
     first feature is left out (shorter than 1/2), else in the `pentagon`. `training` overrides settings of
     `train_toy_models`. Returns what `polygon_losses` does, a branch being NaN where no start ends in it, and
     `n_ended` (geometry, relative_density), how many starts did. Losses are exact ones of the trained weights.
-    `progress` shows a bar.
+    `progress` shows a bar. Raises ModelError as `polygon_losses` and `train_toy_models` do.
     """
-    relative = np.atleast_1d(np.asarray(relative_density, dtype=float))
+    settings = overridden({"n_steps": 4000, "batch_size": 1024, "learning_rate": 5e-3, "schedule": "cosine"}, training)
+    n_starts = whole_number(n_starts, "n_starts", 1, ModelError)
+    relative, densities = _densities(relative_density, density)
     models = ToyModels(
         5,
         2,
-        density=np.repeat(_densities(relative, density), n_starts, axis=0),
+        density=np.repeat(densities, n_starts, axis=0),
         seed=np.arange(len(relative) * n_starts),
     )
-    settings: TrainingSettings = {
-        "n_steps": 4000,
-        "batch_size": 1024,
-        "learning_rate": 5e-3,
-        "schedule": "cosine",
-        **(training or {}),
-    }
     history = train_toy_models(models, steps=[settings["n_steps"]], progress=progress, **settings)
     weight, bias = history["weight"].values[:, -1], history["bias"].values[:, -1]
     exact = expected_loss(*(torch.tensor(a).double() for a in (weight, bias, models.density, models.importance)))
@@ -157,10 +153,18 @@ def losses_cross(branches: xr.Dataset) -> float | None:
     return None
 
 
-def _densities(relative: np.ndarray, density: float) -> np.ndarray:
-    densities = np.full((len(relative), 5), density)
+def _densities(
+    relative_density: ArrayLike, density: float
+) -> tuple[Float[np.ndarray, " case"], Float[np.ndarray, "case feature"]]:
+    """The varied feature's density over the others', and the densities of all five. Raises ModelError."""
+    relative = np.atleast_1d(real_numbers(relative_density, "relative_density", "(0, inf)", ModelError))
+    densities = np.full((len(relative), 5), real_number(density, "density", "(0, 1]", ModelError))
     densities[:, 0] *= relative
-    return densities
+    if densities.max() > 1:
+        raise ModelError(
+            f"density={density} times relative_density must be at most 1; seen {densities.max():.3g}: lower one of them"
+        )
+    return relative, densities
 
 
 def _stretched_pentagons(densities: Tensor) -> dict[str, Tensor]:

@@ -19,7 +19,10 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from ..errors import ModelError
+from ..system.process_state import undisturbed
 from ..system.progress import progress_bar
+from ..system.real_numbers import real_number, real_numbers
+from ..system.whole_numbers import whole_number, whole_numbers
 from .history import labelled
 from .model import Batch, FeatureSampler, ToyModels, initial_weights
 
@@ -40,15 +43,31 @@ class TrainingSettings(TypedDict, total=False):
     data_seed: int
 
 
+def overridden(defaults: TrainingSettings, training: TrainingSettings | None) -> TrainingSettings:
+    """The `defaults` of an experiment with a user's `training` settings over them.
+
+    Raises ModelError if there is no such setting.
+    """
+    known = TrainingSettings.__annotations__
+    if training is not None and (not isinstance(training, Mapping) or not training.keys() <= known.keys()):
+        raise ModelError(f"training={training!r} must map names of settings to values; there are {', '.join(known)}")
+    return {**defaults, **(training or {})}
+
+
 def log_spaced_steps(n_steps: int, n_recorded: int) -> list[int]:
     """Step 0 and about `n_recorded` whole steps from 1 to `n_steps`, evenly spaced in their logarithm.
+
+    Raises ModelError unless both are whole numbers of at least 1.
 
     >>> log_spaced_steps(1000, 4)
     [0, 1, 10, 100, 1000]
     """
+    n_steps = whole_number(n_steps, "n_steps", 1, ModelError)
+    n_recorded = whole_number(n_recorded, "n_recorded", 1, ModelError)
     return [0, *np.unique(np.geomspace(1, n_steps, n_recorded).round().astype(int)).tolist()]
 
 
+@undisturbed()
 def train_toy_models(
     models: ToyModels,
     n_steps: int = 10_000,
@@ -79,15 +98,19 @@ def train_toy_models(
 
     Raises ModelError for settings outside their range or points that do not fit the models.
     """
+    if not isinstance(models, ToyModels):
+        raise ModelError(f"models={models!r:.80} must be ToyModels")
+    n_steps = whole_number(n_steps, "n_steps", 1, ModelError)
+    batch_size = whole_number(batch_size, "batch_size", 1, ModelError)
+    learning_rate = real_number(learning_rate, "learning_rate", "(0, inf)", ModelError)
+    warmup_steps = whole_number(warmup_steps, "warmup_steps", 0, ModelError)
+    weight_decay = real_number(weight_decay, "weight_decay", "[0, inf)", ModelError)
+    data_seed = whole_number(data_seed, "data_seed", 0, ModelError)
     record = _steps_to_record(steps, n_steps)
     if schedule not in SCHEDULES:
         raise ModelError(f"schedule={schedule!r} must be {' or '.join(SCHEDULES)}")
-    if n_steps < 1 or batch_size < 1 or not learning_rate > 0 or warmup_steps < 0 or weight_decay < 0:
-        raise ModelError(
-            f"n_steps={n_steps}, batch_size={batch_size} and learning_rate={learning_rate} must be positive, "
-            f"warmup_steps={warmup_steps} and weight_decay={weight_decay} not negative"
-        )
     expected = (models.n_instances, models.n_features)
+    points = None if points is None else real_numbers(points, "points", "(-inf, inf)", ModelError)
     if points is not None and (points.ndim != 3 or (len(points), points.shape[2]) != expected or not points.size):
         raise ModelError(
             f"points of shape {points.shape} do not fit the models; give ({expected[0]}, any number, {expected[1]})"
@@ -214,7 +237,7 @@ def _factor(step: int, n_steps: int, schedule: str, warmup_steps: int) -> float:
 def _steps_to_record(steps: ArrayLike | None, n_steps: int) -> list[int]:
     if steps is None:
         return log_spaced_steps(n_steps, 40)
-    record = sorted({int(step) for step in np.atleast_1d(np.asarray(steps))})
-    if not record or record[0] < 0 or record[-1] > n_steps:
+    record: list[int] = np.unique(whole_numbers(steps, "steps", 0, ModelError)).tolist()
+    if record[-1] > n_steps:
         raise ModelError(f"steps={record} must be whole numbers from 0 to n_steps={n_steps}")
     return record

@@ -23,7 +23,9 @@ from ..errors import RecipeError, RunError
 from ..system.atomic import write_atomically
 from ..system.devices import usable_device
 from ..system.json_values import json_values
+from ..system.process_state import undisturbed
 from ..system.spread import evenly
+from ..system.whole_numbers import whole_number
 from . import corpora
 from .model import Transformer, next_token_loss
 from .muon import Muon
@@ -39,6 +41,7 @@ N_STEPS_PER_RESUME = 500
 OnStep = Callable[[Transformer, int, int, float], object]
 
 
+@undisturbed()
 def train(
     recipe: Recipe,
     out: str | Path,
@@ -54,6 +57,7 @@ def train(
     fits. `progress` shows a bar, `device` is where torch computes, as "cuda". Raises RunError if `out` holds a run of
     another recipe or another corpus, InductionKitError if torch cannot use the device.
     """
+    n_threads = whole_number(n_threads, "n_threads", 1, RecipeError)
     n_threads_before = torch.get_num_threads()
     torch.set_num_threads(n_threads)
     try:

@@ -15,6 +15,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from ..errors import RecipeError
+from ..system.real_numbers import real_number
+from ..system.whole_numbers import whole_number
 from .smeared_keys import SmearedKeys
 
 
@@ -39,8 +41,10 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         for name in ("n_layers", "d_model", "n_heads", "d_head", "n_ctx", "d_vocab"):
-            if getattr(self, name) < 1:
-                raise RecipeError(f"model.{name}={getattr(self, name)} must be at least 1")
+            whole_number(getattr(self, name), f"model.{name}", 1, RecipeError)
+        if self.d_mlp is not None:
+            whole_number(self.d_mlp, "model.d_mlp", 1, RecipeError)
+        real_number(self.eps, "model.eps", "[0, inf)", RecipeError)
 
 
 class Attention(nn.Module):

@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import RecipeError
+from ..system.real_numbers import real_number, real_numbers
+from ..system.whole_numbers import whole_number, whole_numbers
 from .model import ModelConfig
 
 if TYPE_CHECKING:
@@ -38,6 +40,10 @@ class CorpusSpec:
     path: str = ""
     n_held_out: int = 1_000_000
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        whole_number(self.n_held_out, "corpus.n_held_out", 1, RecipeError)
+        whole_number(self.seed, "corpus.seed", 0, RecipeError)
 
 
 @dataclass(frozen=True)
@@ -62,6 +68,14 @@ class OptimiserSpec:
     def __post_init__(self) -> None:
         if self.decay not in ("linear", "cosine"):
             raise RecipeError(f"optimiser.decay={self.decay!r} must be linear or cosine")
+        for name in ("muon_lr", "adamw_lr", "weight_decay"):
+            real_number(getattr(self, name), f"optimiser.{name}", "[0, inf)", RecipeError)
+        real_number(self.muon_momentum, "optimiser.muon_momentum", "[0, 1)", RecipeError)
+        if real_numbers(self.adamw_betas, "optimiser.adamw_betas", "[0, 1)", RecipeError).shape != (2,):
+            raise RecipeError(f"optimiser.adamw_betas={self.adamw_betas!r} must be two numbers")
+        real_number(self.max_gradient_norm, "optimiser.max_gradient_norm", "(0, inf]", RecipeError)
+        whole_number(self.warmup_steps, "optimiser.warmup_steps", 0, RecipeError)
+        real_number(self.decay_fraction, "optimiser.decay_fraction", "[0, 1]", RecipeError)
 
 
 @dataclass(frozen=True)
@@ -72,6 +86,12 @@ class CheckpointSpec:
     n_log: int = 24
     dense: tuple[int, int] = (0, 0)
     n_dense: int = 0
+
+    def __post_init__(self) -> None:
+        for name, least in (("first", 1), ("n_log", 0), ("n_dense", 0)):
+            whole_number(getattr(self, name), f"checkpoints.{name}", least, RecipeError)
+        if whole_numbers(self.dense, "checkpoints.dense", 0, RecipeError).shape != (2,):
+            raise RecipeError(f"checkpoints.dense={self.dense!r} must be two numbers of tokens, from and to")
 
     def steps(self, n_steps: int, tokens_per_step: int) -> list[int]:
         """Optimiser steps after which a checkpoint is saved; 0 (before training) and the last, `n_steps`, among them.
@@ -100,6 +120,10 @@ class Recipe:
     n_tokens: int = 25_000_000
     batch_size: int = 16
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, least in (("n_tokens", 1), ("batch_size", 1), ("seed", 0)):
+            whole_number(getattr(self, name), name, least, RecipeError)
 
     @property
     def tokens_per_step(self) -> int:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import Any
 
 import numpy as np
 import traitlets
 import xarray as xr
 
 from ..errors import HistoryError
+from ..system.head_names import named_head
 from ._phase_data import head_labels, text_names
 from ._widget import PayloadWidget
 
@@ -26,8 +26,8 @@ class HeadChoice(PayloadWidget):
     """What the widget shows, for messages: "these scores have ..."."""
 
     # Plain TraitType, not Any: Any takes None without asking the validators below.
-    head = traitlets.TraitType[Head | None, Sequence[int] | None](
-        help="(layer, head) of the chosen head, None without heads"
+    head = traitlets.TraitType[Head | None, Sequence[int] | str | None](
+        help="(layer, head) of the chosen head, None without heads; may be set by its label, such as '1.3'"
     ).tag(sync=True)
 
     @traitlets.validate("head")
@@ -37,10 +37,11 @@ class HeadChoice(PayloadWidget):
         return self._check_pair("head", proposal["value"])
 
     def _check_pair(self, trait: str, value: object) -> Head:
-        pair = pair_of(value)
+        pair = named_head(value)
         if pair is None:
             example = self._known[-1] if self._known else (0, 0)
-            raise HistoryError(f"{trait}={value!r} holds no (layer, head) pair, such as {example}")
+            label = f"{example[0]}.{example[1]}"
+            raise HistoryError(f"{trait}={value!r} holds no (layer, head) pair, such as {example} or {label!r}")
         if pair not in self._known:
             shown = ", ".join(f"{layer}.{head}" for layer, head in self._known[:12])
             known = f"{shown}, ... ({len(self._known)} in all)" if len(self._known) > 12 else shown or "none"
@@ -51,19 +52,17 @@ class HeadChoice(PayloadWidget):
 class HeadsChoice(HeadChoice):
     """A widget with a set of heads too, each once, in the order given."""
 
-    heads = traitlets.TraitType[tuple[Head, ...], Iterable[Sequence[int]]](
-        help="the highlighted or marked heads, each (layer, head)"
+    heads = traitlets.TraitType[tuple[Head, ...], Iterable[Sequence[int] | str]](
+        help="the highlighted or marked heads, each (layer, head); may be set by labels, such as '1.3'"
     ).tag(sync=True)
 
     @traitlets.validate("heads")
     def _check_heads(self, proposal: traitlets.Bunch) -> tuple[Head, ...]:
-        try:
-            pairs = list(proposal["value"])
-        except TypeError:
-            raise HistoryError(
-                f"heads={proposal['value']!r} is no list of (layer, head) pairs; give [] for none"
-            ) from None
-        return tuple(dict.fromkeys(self._check_pair("heads", pair) for pair in pairs))
+        value = proposal["value"]
+        if not isinstance(value, Iterable):
+            raise HistoryError(f"heads={value!r} is no list of (layer, head) pairs; give [] for none")
+        heads = [value] if isinstance(value, str) else value
+        return tuple(dict.fromkeys(self._check_pair("heads", head) for head in heads))
 
 
 @dataclass(frozen=True)
@@ -119,9 +118,10 @@ class Choices:
     def check_pair(self, trait: str, value: object) -> Head:
         if not self.n_heads:
             raise HistoryError(f"{trait}={value!r} cannot be chosen; this history has no variable per head")
-        pair = pair_of(value)
+        pair = named_head(value)
         if pair is None:
-            raise HistoryError(f"{trait}={value!r} is no (layer, head) pair, such as ({self.layers[-1]}, 0)")
+            layer = self.layers[-1]
+            raise HistoryError(f"{trait}={value!r} is no (layer, head) pair, such as ({layer}, 0) or '{layer}.0'")
         for name, number, numbers in zip(("layer", "head"), pair, (self.layers, self.heads)):
             if number not in numbers:
                 raise HistoryError(f"{trait}={pair} names {name} {number}; this history has {name}s {listed(numbers)}")
@@ -137,15 +137,6 @@ def common_traits(ours: Choices, theirs: Choices) -> list[str]:
         )
     same_heads = (ours.layers, ours.heads) == (theirs.layers, theirs.heads)
     return ["step", *(("head", "heads") if same_heads else ()), *(("text",) if ours.texts == theirs.texts else ())]
-
-
-def pair_of(value: Any) -> Head | None:
-    """A (layer, head) out of two whole numbers, None if the value is anything else."""
-    try:
-        layer, head = (int(number) for number in value if int(number) == number)
-    except (TypeError, ValueError):
-        return None
-    return layer, head
 
 
 def listed(numbers: Sequence[int]) -> str:

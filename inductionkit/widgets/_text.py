@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from jaxtyping import Int
@@ -11,15 +12,16 @@ from torch import Tensor
 
 from ..errors import ModelError
 from ..lens import Lens
+from ..system.one_sequence import one_sequence
 
 Encode = Callable[[str], list[int]]
 Decode = Callable[[int], str]
 
 
-def text_tokens(
-    lens: Lens, text: str | Sequence[int] | Int[Tensor, " position"], tokenizer: str | None
-) -> tuple[Int[Tensor, "1 position"], list[str]]:
+def text_tokens(lens: Lens, text: Any, tokenizer: str | None) -> tuple[Int[Tensor, "1 position"], list[str]]:
     """Ids of a text, behind a BOS token where it is a string and the model has one, and their strings.
+
+    `text` is a string, or the token ids of one sequence.
 
     `tokenizer` is one in Hugging Face's JSON; without it the model's own, and without that numbers stand for tokens.
     """
@@ -31,9 +33,9 @@ def text_tokens(
             )
         ids = [*([] if lens.bos is None else [lens.bos]), *coder[0](text)]
     else:
-        ids = torch.as_tensor(text).tolist()
-    if not isinstance(ids, list) or not ids or not all(isinstance(each, int) for each in ids):
-        raise ModelError(f"text must be a string or a row of token ids, at least one; seen {text!r:.80}")
+        ids = one_sequence(text, "text")
+    if not ids:
+        raise ModelError("text has no tokens; give a string or token ids, at least one")
     tokens = torch.tensor([ids])
     lens.check_tokens(tokens)
     return tokens, [str(each) if coder is None else coder[1](each) for each in ids]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gzip
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from typing import Any
 
 import ipywidgets
@@ -16,6 +16,8 @@ from torch import Tensor
 from ..errors import ModelError
 from ..history import PATTERN_SCALE
 from ..lens import Lens
+from ..system.process_state import undisturbed
+from ..system.whole_numbers import whole_numbers
 from ._choices import Head, HeadChoice
 from ._circuitsvis import CircuitsVisBundle, circuitsvis_script
 from ._payload import pack_lower
@@ -38,7 +40,8 @@ class AttentionView(HeadChoice):
         What `scan_heads` takes: a `TransformerBridge`, a `HookedTransformer`, a Hugging Face model or a
         folder with one.
     text
-        A string, or token ids (position). A string is given a begin-of-sequence token where the model has one.
+        A string, or token ids: a list, array or tensor of one sequence, or a batch with one sequence, as
+        `model.to_tokens` returns it. A string is given a begin-of-sequence token where the model has one.
     tokenizer
         A tokenizer in Hugging Face's JSON, such as `run.tokenizer_json()` gives; by default the model's own.
         Without any, ids stand for tokens.
@@ -57,10 +60,11 @@ class AttentionView(HeadChoice):
 
     _circuitsvis = traitlets.Instance(CircuitsVisBundle).tag(sync=True, **ipywidgets.widget_serialization)
 
+    @undisturbed()
     def __init__(
         self,
         model: Any,
-        text: str | Sequence[int] | Int[Tensor, " position"],
+        text: Any,
         *,
         tokenizer: str | None = None,
         layers: Collection[int] | None = None,
@@ -102,8 +106,8 @@ def _patterns(
 ) -> dict[Head, UInt8[np.ndarray, "query key"]]:
     """The pattern of each head of `layers`, quantised."""
     with_attention = [layer for layer in range(lens.n_layers) if layer not in lens.unscored]
-    wanted = with_attention if layers is None else sorted(set(layers))
-    if not wanted or not set(wanted) <= set(with_attention):
+    wanted = with_attention if layers is None else sorted({*whole_numbers(layers, "layers", 0, ModelError).tolist()})
+    if not set(wanted) <= set(with_attention):
         raise ModelError(f"layers={layers!r}: {lens.name} has attention in layers {with_attention}")
     found: dict[Head, np.ndarray] = {}
 

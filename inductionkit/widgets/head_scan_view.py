@@ -12,6 +12,7 @@ from ..display.score_maps import ScoreMap, ScoreMaps, score_maps
 from ..errors import HistoryError
 from ..phase.heads import BOTH, induction_heads
 from ..scores.nulls import surprise
+from ..system.real_numbers import real_number
 from ._choices import Head, HeadsChoice, head_numbers
 from ._payload import pack_arrays
 
@@ -63,7 +64,9 @@ class HeadScan(HeadsChoice):
         names = [str(name) for name, variable in scores.data_vars.items() if variable.dims == ("layer", "head")]
         self._known = list(product(layers, heads))
         self._axes = [name for name, score in zip(names, maps.maps) if score.known.size]
-        thresholds = dict(zip(BOTH, (float(min_prefix_matching), float(min_copying))))
+        given = {"min_prefix_matching": min_prefix_matching, "min_copying": min_copying}
+        numbers = (real_number(value, name, "[-inf, inf]", HistoryError) for name, value in given.items())
+        thresholds = dict(zip(BOTH, numbers))
         has_both = all(name in names for name in BOTH)
         meets: list[Head] = []
         if has_both:

@@ -14,9 +14,9 @@ from transformer_lens import HookedTransformer, HookedTransformerConfig
 
 from inductionkit.errors import ModelError
 from inductionkit.lens import reinitialised
+from inductionkit.scan.heads import scan_heads
 from inductionkit.scores.prompts import PromptSettings, repeated_random_tokens
 from inductionkit.scores.score import SCORES as HEAD_SCORES
-from inductionkit.scores.score import scan_heads
 
 SHORT = PromptSettings(n_sequences=3, n_distinct=12, n_repeats=3)
 TEXT = torch.randint(0, 60, (3, 40), generator=torch.Generator().manual_seed(5))

@@ -35,8 +35,12 @@ DEVICE = os.environ.get("DEVICE", elsewhere.NAME)
 # Positions that are learned, rotary and ALiBi's; grouped queries, capped scores, one key for all queries.
 KINDS = ["gpt2", "gpt_neox", "llama", "gemma2", "bloom", "gpt_bigcode"]
 
-if DEVICE == elsewhere.NAME:
-    elsewhere.register()
+
+@pytest.fixture(autouse=True, scope="module")
+def registered():
+    """Whoever only imports this module, as a search for doctests does, keeps a process without the device."""
+    if DEVICE == elsewhere.NAME:
+        elsewhere.register()
 
 
 def copy_on(device: str, model):

@@ -11,7 +11,11 @@ from conftest import random_model
 from inductionkit import scan_heads
 from inductionkit.system.devices import moved
 
-elsewhere.register()
+
+@pytest.fixture(autouse=True, scope="module")
+def registered():
+    """Whoever only imports this module, as a search for doctests does, keeps a process without the device."""
+    elsewhere.register()
 
 
 def test_a_scan_waits_as_often_for_a_deep_model_as_for_a_shallow_one():

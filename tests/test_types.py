@@ -50,7 +50,7 @@ WRONG = (
     "ik.find_phase_change('history')",
     "ik.PhaseExplorer(history, phase='wide')",
     "explorer.step = 'last'",
-    "explorer.head = '1.0'",
+    "explorer.head = 1.0",
     "ik.Behaviour('count', 3)",
     "sp.phase_diagram(1, training={'n_stepz': 10})",
     "sp.no_such_name",

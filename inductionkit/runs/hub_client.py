@@ -31,8 +31,12 @@ def revisions(repository: str, is_complete: Callable[[Path], bool]) -> dict[str,
         warn_of_cache(repository, error)
         return cached
     commits = {each["name"]: each["targetCommit"] for kind in ("branches", "tags") for each in references[kind]}
-    # Names are paths in the cache.
-    return {name: commit for name, commit in commits.items() if ".." not in name and not name.startswith("/")}
+    return {name: commit for name, commit in commits.items() if _is_inside(name)}
+
+
+def _is_inside(name: str) -> bool:
+    """Return whether a name that the hub gave leads to a place in the cache, as names of files and revisions do."""
+    return ".." not in name and not name.startswith("/")
 
 
 def file_sizes(repository: str, revision: str, folder: str | None = None) -> dict[str, int]:
@@ -41,7 +45,9 @@ def file_sizes(repository: str, revision: str, folder: str | None = None) -> dic
     sizes: dict[str, int] = {}
     while page is not None:
         tree, page = _list(f"hf:{repository}@{revision}", page)
-        sizes |= {entry["path"]: entry["size"] for entry in tree if entry["type"] == "file"}
+        sizes |= {
+            entry["path"]: entry["size"] for entry in tree if entry["type"] == "file" and _is_inside(entry["path"])
+        }
     return sizes
 
 

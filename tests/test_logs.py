@@ -329,3 +329,8 @@ def test_marks_of_encodings(encoding, tmp_path):
     (tmp_path / "log.csv").write_bytes((mark + text).encode(encoding))
     records = read_log(tmp_path / "log.csv", tmp_path)
     assert [(record["step"], record["loss"]) for record in records] == [(1, 3.5), (2, 3.25)]
+
+
+def test_a_count_of_updates_comes_before_fractions_of_epochs_that_are_whole(tmp_path):
+    written = WRITERS["strings_in_json"](tmp_path, [25_000, 50_000], [2.5, 2.0])
+    assert losses(read(written)) == [(25_000, 2.5), (50_000, 2.0)]

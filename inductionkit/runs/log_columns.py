@@ -101,7 +101,7 @@ def _loss_column(rows: Sequence[Row], names: Sequence[str], path: Path) -> str:
 
 def _step_column(rows: Sequence[Row], names: Sequence[str], path: Path) -> str:
     """Return the column with the steps of `rows`, preferably one that counts them over all of the training."""
-    found: list[tuple[int, int, str]] = []
+    found: list[tuple[int, int, bool, str]] = []
     refusal = f"has no step beside its losses; seen the columns {_told(names)}: {UNDERSTOOD}"
     for name in filter(is_step, names):
         steps = [step for row in rows if (step := _whole(row.get(name))) is not None]
@@ -112,10 +112,11 @@ def _step_column(rows: Sequence[Row], names: Sequence[str], path: Path) -> str:
             continue
         # wandb's own _step counts calls of its log function.
         rank = 2 if name.rpartition(" - ")[2].startswith("_") else 1 - bool(_words(name) & OVER_ALL)
-        found.append((rank, -len(set(steps)), name))
+        # fairseq's num_updates counts steps, its update counts epochs in fractions that may all be whole.
+        found.append((rank, -len(set(steps)), "num" not in _words(name), name))
     if not found:
         raise RunError(f"the log {path} {refusal}")
-    return min(found, key=lambda each: each[:2])[2]
+    return min(found, key=lambda each: each[:3])[3]
 
 
 def _restarts_with_epochs(rows: Sequence[Row], step: str, names: Sequence[str]) -> bool:

@@ -10,6 +10,7 @@ _HOME = {
     "AblationView": "widgets",
     "AttentionView": "widgets",
     "Behaviour": "scan.behaviours",
+    "CircuitView": "widgets",
     "FuzzyPrompts": "scores.fuzzy",
     "HeadScan": "widgets",
     "HeadScores": "display.head_scores",

@@ -90,7 +90,7 @@ def train(
 @app.command()
 def scan(
     source: Annotated[
-        str, typer.Argument(help="A run's folder, a folder of checkpoints, 'hf:ORG/NAME', 'tl:NAME' or 'bundled'.")
+        str, typer.Argument(help="A run's folder, checkpoints, a .gguf file, 'hf:ORG/NAME', 'tl:NAME' or 'bundled'.")
     ],
     store: Annotated[
         str, typer.Option(help="Zarr folder or URL to keep the history in; a scan goes on where it stopped.")

@@ -68,6 +68,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel):
     bundles = {STATIC / f"{source.stem}.js" for source in (FRONTEND / "src/bundles").glob("*.ts")}
     recipes = set((PACKAGE / "train/recipes").glob("*.toml"))
     single = {PACKAGE / "py.typed", PACKAGE / "display/heat_maps.css", STATIC / "sources.sha256"}
+    single.add(PACKAGE / "scan/default_text.txt")
     about = f"inductionkit-{ik.__version__}.dist-info"
     licences = {f"{about}/licenses/{name}" for name in ("LICENSE", "inductionkit/bundled/NOTICE")}
     expected = {path.relative_to(ROOT).as_posix() for path in modules | bundled | bundles | recipes | single}

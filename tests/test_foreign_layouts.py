@@ -21,7 +21,7 @@ from listed_runs import tiny_gpt2
 from safetensors.torch import load_file, save_file
 
 import inductionkit as ik
-from inductionkit.errors import RunError
+from inductionkit.errors import ModelError, RunError
 from inductionkit.system.wrapper_names import without_wrapper_names
 
 STEPS = (0, 500, 1000)
@@ -220,6 +220,21 @@ def test_descendants_with_another_architecture(other, tmp_path):
 def test_an_unembedding_of_its_own(tmp_path):
     weights = NanoGPT().state_dict()
     save(tmp_path, "ckpt.pt", NanoGPT(), 5, model={**weights, "lm_head.weight": weights["lm_head.weight"] + 1})
+    with pytest.raises(RunError, match=r"its lm_head\.weight is not its transformer\.wte\.weight"):
+        ik.open_run(tmp_path).load_model()
+
+
+@pytest.mark.parametrize("where", [(3, 5), slice(None)])
+def test_a_training_that_diverged(where, tmp_path):
+    """Its NaN are the fault, not the unembedding, which is the embedding."""
+    model = NanoGPT()
+    model.transformer["wte"].weight.data[where] = float("nan")
+    save(tmp_path, "ckpt.pt", model, 5)
+    run = ik.open_run(tmp_path)
+    with pytest.raises(ModelError, match=r"holds NaN or infinite values; load an intact checkpoint"):
+        ik.scan_heads(run.load_model(), prompts=ik.PromptSettings(n_distinct=10), progress=False)
+    other = {**model.state_dict(), "lm_head.weight": model.lm_head.weight.nan_to_num(1.0)}
+    save(tmp_path, "ckpt.pt", model, 5, model=other)
     with pytest.raises(RunError, match=r"its lm_head\.weight is not its transformer\.wte\.weight"):
         ik.open_run(tmp_path).load_model()
 

@@ -14,9 +14,9 @@ MAX_LINES = 300
 # Left to right; a room may import those before it and its own modules. `testing` builds models for tests.
 ROOMS = (
     "errors", "system", "display", "history", "scores", "train", "lens", "runs", "scan", "ablation", "superposition",
-    "phase", "plots", "widgets", "report", "bundled", "demo", "cli", "testing",
+    "phase", "circuit", "plots", "widgets", "report", "bundled", "demo", "cli", "testing",
 )  # fmt: skip
-WITHOUT_TORCH = {"errors", "display", "history", "phase", "plots", "widgets", "report"}
+WITHOUT_TORCH = {"errors", "display", "history", "phase", "circuit", "plots", "widgets", "report"}
 WITH_A_MODEL = {"widgets.attention_view", "widgets._text"}  # they run the model that they are given
 HEAVY = {"torch", "transformers", "transformer_lens"}
 

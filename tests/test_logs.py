@@ -285,7 +285,12 @@ def test_logs_without_losses(name, text, why, tmp_path):
     with pytest.raises(RunError, match=why) as refusal:
         read(tmp_path / name)
     assert str(tmp_path / name) in str(refusal.value) and len(str(refusal.value)) < 1000
-    assert first_log([tmp_path]) == []
+    if name not in LOG_NAMES:
+        assert first_log([tmp_path]) == []
+        return
+    with pytest.warns(RuntimeWarning, match=why) as told:
+        assert first_log([tmp_path]) == []
+    assert len(told) == 1 and "\n" not in str(told[0].message)
 
 
 def test_many_columns_are_told_in_short(tmp_path):
@@ -334,3 +339,50 @@ def test_marks_of_encodings(encoding, tmp_path):
 def test_a_count_of_updates_comes_before_fractions_of_epochs_that_are_whole(tmp_path):
     written = WRITERS["strings_in_json"](tmp_path, [25_000, 50_000], [2.5, 2.0])
     assert losses(read(written)) == [(25_000, 2.5), (50_000, 2.0)]
+
+
+TAGGED = {
+    "run-.-tag-eval_loss": None,
+    "run-.-tag-train_loss": 2.5,
+    "run-lake-7-tag-train_learning_rate": None,
+    "run-lake-7-tag-loss": 2.5,
+    "run-.-tag-Loss_train (1)": 2.5,
+    "run-.-tag-Loss%2Fval": None,
+    "run-train-tag-epoch_loss": 2.5,
+    "run-logs_validation-tag-epoch_loss": None,
+    "run-test_3-tag-loss": 2.5,
+    "run_1_tag_train_loss": 2.5,
+    "run_1_tag_accuracy": None,
+    "scalars": 2.5,  # without a tag, the one scalar is taken for the loss
+}
+
+
+@pytest.mark.parametrize("name", TAGGED)
+def test_the_tag_in_the_name_of_an_export_of_tensorboard(name, tmp_path):
+    for writer in ("tensorboard_csv", "tensorboard_json"):
+        file = WRITERS[writer](tmp_path, [3], [2.5])
+        file = file.rename(tmp_path / f"{name}{file.suffix}")
+        if TAGGED[name] is None:
+            with pytest.raises(RunError, match=r"has no training loss; seen .*'Value' of the tag '[^']+'"):
+                read(file)
+        else:
+            assert losses(read(file)) == [(3, TAGGED[name])]
+
+
+@pytest.mark.parametrize("finite", [0, 1, 5])
+def test_losses_of_iterations_come_before_estimates_at_the_same_steps(finite, tmp_path):
+    """Also where the training diverged: the estimates are as many, and may stay finite for longer."""
+    lines = []
+    for step in range(6):
+        loss = 3.5 - step / 8 if step <= finite else math.nan
+        lines += [f"step {step}: train loss 44.0, val loss {EVALUATED}", f"iter {step}: loss {loss:.4f}, time 9ms"]
+    found = losses(read(write_lines(tmp_path / "log.txt", lines)))
+    np.testing.assert_array_equal(
+        [loss for _, loss in found], [3.5 - s / 8 if s <= finite else np.nan for s in range(6)]
+    )
+
+
+def test_a_loss_that_diverged_early_still_has_the_most_numbers(tmp_path):
+    rows = [{"step": step, "loss": 2.5 if step < 2 else math.nan} for step in range(9)]
+    rows += [{"step": step, "train_loss": 9.0} for step in (2, 4, 6)]
+    assert [step for step, loss in losses(read(json_lines(tmp_path, *rows))) if math.isnan(loss)] == [*range(2, 9)]

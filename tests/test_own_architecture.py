@@ -223,6 +223,23 @@ def test_what_an_original_may_be(page):
     ik.check_conversion(model, original, np.arange(40).reshape(2, 20))
 
 
+def test_a_function_around_a_model_with_dropout(page):
+    """A module is put in evaluation mode; what a function runs cannot be, and the message says so."""
+    original = copy.deepcopy(page.original)
+    original.layers = torch.nn.ModuleList(
+        [torch.nn.Sequential(layer, torch.nn.Dropout(0.5)) for layer in original.layers]
+    )
+    original.train()
+    ik.check_conversion(converted(page), original, blocks=[layer[0] for layer in original.layers])
+    with pytest.raises(ModelError, match=r"If the function runs a model with dropout, call model\.eval\(\) first"):
+        ik.check_conversion(converted(page), lambda tokens: original(tokens))
+    original.eval()
+    ik.check_conversion(converted(page), lambda tokens: original(tokens))
+    with pytest.raises(ModelError) as refused:
+        ik.check_conversion(converted(page, FAULTS["transposed values"][0]), original)
+    assert "dropout" not in str(refused.value)
+
+
 def test_blocks_that_do_not_say_where(page):
     """Attention that is under another name leaves the layer; modules of other shapes leave nothing."""
     original, broken = copy.deepcopy(page.original), converted(page, FAULTS["transposed values"][0])

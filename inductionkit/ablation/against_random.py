@@ -85,7 +85,7 @@ def compare_with_random_heads(
     rows = held_out_rows(held_out, lens)
     tokens = torch.from_numpy(rows)
     [chosen] = head_sets(lens, [heads])
-    draws = _draws(lens, chosen, n_draws, seed, among)
+    draws = random_heads(lens, chosen, n_draws, seed, among)
     sets = [chosen, *draws]
     with progress_bar(progress) as bar:
         task = bar.add_task(f"ablating random heads of {lens.name}", total=len(sets), at="")
@@ -141,7 +141,7 @@ def _about(name: str) -> dict[str, str]:
     return {"units": "nats/token", "long_name": f"{measured}, {zeroed}", "reference": "O22"}
 
 
-def _draws(lens: Lens, chosen: list[Head], n_draws: int, seed: int, among: str) -> list[list[Head]]:
+def random_heads(lens: Lens, chosen: list[Head], n_draws: int, seed: int, among: str) -> list[list[Head]]:
     """Different sets of heads other than `chosen`, as many in each."""
     others = [head for [head] in head_sets(lens, None) if head not in chosen]
     pools = [(others, len(chosen))]

@@ -19,7 +19,7 @@ def bos_of(model: Any) -> int | None:
     if isinstance(config, PretrainedConfig):
         bos = getattr(config, "bos_token_id", None)
     else:
-        bos = 0 if tokenizer is None else tokenizer.bos_token_id
+        bos = 0 if tokenizer is None else getattr(tokenizer, "bos_token_id", None)
     if isinstance(bos, list | tuple):
         bos = bos[0] if bos else None
     return bos if bos is not None and 0 <= bos < model.cfg.d_vocab else None

@@ -20,13 +20,13 @@ from torch import Tensor
 
 from ..errors import ModelError
 from .attention_weights import attention_bias, attention_weight, has_latent_values, stream_factor
+from .norms import centred, centres, first_of, scaled_by
 from .running import Enough, name_of, running
 
 Reading = Float[Tensor, "head d_model d_head"]
 Writing = Float[Tensor, "head d_head d_model"]
 
 N_TOKENS_AT_ONCE = 8192
-_NORMS_THAT_CENTRE = {"LN", "LNPRE"}
 _POSITIONS = ("pos_embed", "embed_positions")  # modules of position embeddings
 
 
@@ -42,9 +42,8 @@ class Circuits:
         self._model = model
         self._n_heads: int = model.cfg.n_heads
         self.d_vocab: int = model.cfg.d_vocab
-        self._centres = (model.cfg.normalization_type or "").upper() in _NORMS_THAT_CENTRE
         # A LayerNorm removes one direction of the residual stream.
-        self.n_dimensions: int = model.cfg.d_model - self._centres
+        self.n_dimensions: int = model.cfg.d_model - centres(model)
 
     def query(self, layer: int) -> Reading:
         return self._reading(layer, "W_Q")
@@ -58,7 +57,7 @@ class Circuits:
     def output(self, layer: int) -> Writing:
         """Return `W_O`, with the scale of a norm after it (Gemma 2) or a constant factor (Granite)."""
         weights = attention_weight(self._model, layer, "W_O").float() * stream_factor(self._model, "W_O")
-        return self._centred(self._scaled(weights, getattr(self._model.blocks[layer], "ln1_post", None)))
+        return self._centred(scaled_by(getattr(self._model.blocks[layer], "ln1_post", None), weights))
 
     def value_bias(self, layer: int) -> Float[Tensor, "head d_head"]:
         """Return the part of value vectors that all tokens share: `b_V`, and the input norm's bias through `W_V`."""
@@ -66,7 +65,7 @@ class Circuits:
         weights = self._weights(layer, "W_V")
         bias = attention_bias(block.attn, "b_V")
         total = torch.zeros_like(weights[:, 0]) if bias is None else self._per_query_head(bias.float())
-        norm_bias = _first_of(getattr(block, "ln1", None), "b", "bias")
+        norm_bias = first_of(getattr(block, "ln1", None), "b", "bias")
         return total if norm_bias is None else total + torch.einsum("m,hmd->hd", norm_bias.float(), weights)
 
     def normalises_queries(self, layer: int) -> bool:
@@ -97,7 +96,7 @@ class Circuits:
     def unembedding(self, tokens: Int[Tensor, " *batch"]) -> Float[Tensor, "*batch d_model"]:
         """Return rows of the unembedding, the final norm folded in, less the mean over the vocabulary."""
         rows = self._model.unembed.W_U.T[tokens.to(self._model.unembed.W_U.device)].float()
-        return self._centred(self._scaled(rows - self._mean_unembedding, getattr(self._model, "ln_final", None)))
+        return self._centred(scaled_by(getattr(self._model, "ln_final", None), rows - self._mean_unembedding))
 
     def embedding(self, tokens: Int[Tensor, " token"], effective: bool = False) -> Float[Tensor, "token d_model"]:
         """Return token embeddings as they enter the residual stream, without positions.
@@ -163,7 +162,10 @@ class Circuits:
 
     def _reading(self, layer: int, name: str) -> Reading:
         weights = self._weights(layer, name).mT
-        return self._centred(self._scaled(weights, getattr(self._model.blocks[layer], "ln1", None))).mT
+        return self._centred(scaled_by(getattr(self._model.blocks[layer], "ln1", None), weights)).mT
+
+    def _centred(self, rows: Float[Tensor, "... d_model"]) -> Float[Tensor, "... d_model"]:
+        return centred(rows, self._model)
 
     def _weights(self, layer: int, name: str) -> Reading:
         """Return the weights of each query head for what the norm before them gives."""
@@ -173,23 +175,6 @@ class Circuits:
     def _per_query_head(self, parameter: Tensor) -> Tensor:
         """Repeat keys and values for each query head, which shares them with its group."""
         return parameter.repeat_interleave(self._n_heads // parameter.shape[0], dim=0)
-
-    def _scaled(self, rows: Float[Tensor, "... d_model"], norm: Any) -> Float[Tensor, "... d_model"]:
-        scale = _first_of(norm, "w", "weight")
-        if scale is None:
-            return rows
-        return rows * (scale.float() + 1 if getattr(norm, "uses_weight_offset", False) else scale.float())
-
-    def _centred(self, rows: Float[Tensor, "... d_model"]) -> Float[Tensor, "... d_model"]:
-        return rows - rows.mean(dim=-1, keepdim=True) if self._centres else rows
-
-
-def _first_of(module: Any, *names: str) -> Tensor | None:
-    for name in names:
-        value = getattr(module, name, None)
-        if isinstance(value, Tensor):
-            return value
-    return None
 
 
 def _sum(parts: Iterator[Tensor]) -> Tensor:

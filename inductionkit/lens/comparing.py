@@ -47,7 +47,7 @@ def check_conversion(
 ) -> ConversionCheck:
     """Check that a converted model predicts what its original does; otherwise say in which layer they first differ.
 
-    Compares log-probabilities on the same tokens, in evaluation mode. Afterwards both models are as they were.
+    Compares log-probabilities on the same tokens, modules in evaluation mode. Afterwards both models are as they were.
 
     Parameters
     ----------
@@ -55,7 +55,8 @@ def check_conversion(
         A TransformerLens model with raw weights, such as `run.load_model()`.
     original
         The model that the weights came from: a module, or any function, from tokens (sequence, position) to logits
-        (sequence, position, vocabulary), or to a tuple that starts with them, or to an object with `.logits`.
+        (sequence, position, vocabulary), or to a tuple that starts with them, or to an object with `.logits`. A module
+        is put in evaluation mode; before passing a function around one with dropout, call `model.eval()`.
     tokens
         Token ids (sequence, position); by default two sequences of at most 64 random tokens.
     atol
@@ -92,6 +93,8 @@ def check_conversion(
     difference = (logits.log_softmax(-1) - expected.log_softmax(-1)).abs().max().item()
     if not difference <= atol:  # or it is NaN
         where = _first_difference(converted_at, original_at, lens.n_layers, atol / 10)
+        if not isinstance(original, nn.Module):
+            where += ". If the function runs a model with dropout, call model.eval() first"
         raise ModelError(f"log-probabilities differ by up to {difference:.2g} nats: {where}")
     return ConversionCheck(tokens.numel(), difference)
 

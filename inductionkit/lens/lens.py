@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Collection, Iterable
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +15,14 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from ..errors import ModelError
+from ..system.gguf_header import is_gguf
 from ..system.head_names import named_head
 from ..system.process_state import undisturbed
 from .bos import bos_of
 from .circuits import Circuits
 from .loading import open_model
 from .outputs import indirect_layers, per_query_head
+from .readout import logit_factor
 from .running import Enough, name_of, running, transformer_lens_version, unexplained
 from .unwrapping import unwrapped
 
@@ -35,18 +37,19 @@ DEFAULT_MAX_BYTES = 2**28
 class Lens:
     """Patterns, values, losses and weights of a TransformerLens model.
 
-    `model` is a `TransformerBridge`, a `HookedTransformer`, a Hugging Face model, or the folder of one; wrappers that
-    trainers put around models are seen through.
+    `model` is a `TransformerBridge`, a `HookedTransformer`, a Hugging Face model, the folder of one, or a `.gguf` file,
+    whose quantised weights are decoded to float32; wrappers that trainers put around models are seen through.
     Raises ModelError unless it is a decoder-only model with attention.
     """
 
     def __init__(self, model: Any):
+        file = Path(model).name if is_gguf(model) else None
         model = unwrapped(model)
         if isinstance(model, str | Path) or not hasattr(model, "hooks"):
             model = open_model(model)
         self.model = model
         config = model.cfg
-        self.name = name_of(model)
+        self.name = name_of(model) if file is None else f"{name_of(model)} of {file}"
         self._refuse_what_is_no_decoder()
         self.n_layers: int = config.n_layers
         self.n_heads: int = config.n_heads
@@ -88,6 +91,11 @@ class Lens:
         # A bridge may name a norm that the model it wraps does not have.
         has_one = final_norm is not None and getattr(final_norm, "original_component", final_norm) is not None
         return has_one and not hasattr(self.model, "prediction_head")
+
+    @cached_property
+    def logit_factor(self) -> float | None:
+        """The constant by which logits are multiplied after the unembedding; None where they are capped."""
+        return logit_factor(self.model)
 
     def indirect(self, layers: Iterable[int]) -> dict[int, str]:
         """Return those of `layers` where a head writes more than pattern times values times `W_O`, with the reason."""

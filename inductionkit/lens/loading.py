@@ -11,22 +11,29 @@ from typing import Any
 import torch
 
 from ..errors import ModelError
+from ..system.gguf_header import is_gguf
 from ..system.process_state import PROCESS_STATE, private_random_numbers
 from ..system.wrapper_names import without_wrapper_names
 from ..train.smeared_keys import SmearedKeys
 from .fitting import write_weights
+from .gguf_files import gguf_config, gguf_model, hugging_face_folder
 from .running import explaining, transformer_lens_version
 from .unwrapping import plain_copy, refuse_what_is_not_plain, unwrapped
 
 
 @private_random_numbers()
 def open_model(source: Any) -> Any:
-    """Open a folder in Hugging Face layout, or a copy of a Hugging Face model in memory, as a `TransformerBridge`.
+    """Open a folder in Hugging Face layout, a `.gguf` file, or a copy of a model in memory, as a `TransformerBridge`.
 
-    The copy is on the model's device, without the wrappers of trainers and with adapters merged. Raises ModelError if
-    there is no model, or none that TransformerLens can load.
+    The weights of a `.gguf` file are decoded to float32, see `gguf_files`. The copy of a Hugging Face model in memory
+    is on the model's device, without the wrappers of trainers and with adapters merged. Raises ModelError if there is
+    no model, or none that TransformerLens can load.
     """
     source = unwrapped(source)
+    if is_gguf(source):
+        config = gguf_config(Path(source))
+        with hugging_face_folder(Path(source), config) as folder:
+            return _boot(folder, "cpu", hf_model=gguf_model(Path(source), config))
     if isinstance(source, str | Path):
         if not (Path(source) / "config.json").is_file():
             raise ModelError(f"{source} is not a folder with a Hugging Face model: it has no config.json")
@@ -34,7 +41,7 @@ def open_model(source: Any) -> Any:
     if not isinstance(source, torch.nn.Module) or not hasattr(getattr(source, "config", None), "architectures"):
         raise ModelError(
             f"{type(source).__name__} is not a model that can be scored; pass a TransformerBridge "
-            f"(TransformerLens 4), a HookedTransformer (2, 3), a Hugging Face model or a folder with one"
+            f"(TransformerLens 4), a HookedTransformer (2, 3), a Hugging Face model, a folder with one or a .gguf file"
         )
     copied = plain_copy(source)  # the bridge rebuilds the module it wraps
     refuse_what_is_not_plain(copied)

@@ -9,6 +9,7 @@ from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import unquote
 
 from ..errors import RunError
 
@@ -28,6 +29,8 @@ OF_TOKENS = {"tokens", "seen", "num", "n", "input", "total", "consumed", "proces
 ONE_SCALAR = {"wall", "time", "step", "value"}  # TensorBoard's export, whose file alone says what the value is
 SPLITS = {"split", "mode", "phase", "stage", "subset"}  # columns with one of these words
 EVALUATIONS = {"val", "valid", "validation", "eval", "evaluation", "test", "dev"}
+RUNS_OF_EVALUATIONS = EVALUATIONS - {"test", "dev"}  # which runs are often called for other reasons
+_EXPORT = re.compile(r"run[-_](?P<run>.*?)[-_]tag[-_](?P<tag>.+?)(?: ?\(\d+\))?")  # (1): downloaded again
 MAX_COLUMNS_TOLD, MAX_LETTERS_TOLD = 20, 80
 
 
@@ -77,26 +80,41 @@ def _words(name: str) -> set[str]:
 
 
 def _loss_column(rows: Sequence[Row], names: Sequence[str], path: Path) -> str:
-    """Return the training loss: of a step rather than averaged, then the one with the most numbers."""
+    """Return the training loss: of a step rather than averaged, then the one with the most numbers, NaN among them."""
     one_scalar = set().union(*map(_words, names)) <= ONE_SCALAR
-    found: list[tuple[int, int, bool, str]] = []
+    tag = _tag(path) if one_scalar else None
+    found: list[tuple[int, int, int, bool, str]] = []
     for name in names:
         words = _words(name)
+        if words == {"value"} and tag is not None:
+            words = _words(tag)
         if words & LOSSES and words <= LOSSES | OF_A_LOSS:
             rank = 1 if words & SECOND_CHOICE else 0
         elif name.lower() == "train" or (words == {"value"} and one_scalar):
             rank = 2
         else:
             continue
-        if n_numbers := sum(math.isfinite(_number(row.get(name), math.nan)) for row in rows):
-            found.append((rank, -n_numbers, "train" not in name.lower(), name))
+        numbers = [number for row in rows if (number := _number(row.get(name))) is not None]
+        if n_finite := sum(map(math.isfinite, numbers)):
+            found.append((rank, -len(numbers), -n_finite, "train" not in name.lower(), name))
     if not found:
-        raise RunError(f"the log {path} has no training loss; seen the columns {_told(names)}: {UNDERSTOOD}")
-    rank, _, _, best = min(found, key=lambda each: each[:3])
+        of_tag = "" if tag is None else f" of the tag {tag!r} that its name says"
+        raise RunError(f"the log {path} has no training loss; seen the columns {_told(names)}{of_tag}: {UNDERSTOOD}")
+    rank, *_, best = min(found, key=lambda each: each[:4])
     rivals = [name for other, *_, name in found if other == rank]
     if len({name.rpartition(" - ")[0] for name in rivals}) > 1:
         raise RunError(f"the log {path} has the losses of several runs, {_told(rivals)}; leave one of them in it")
     return best
+
+
+def _tag(path: Path) -> str | None:
+    """Return the tag in the name of an export of TensorBoard, as "eval_loss" in `run-.-tag-eval_loss.csv`."""
+    named = _EXPORT.fullmatch(unquote(path.stem))
+    if named is None:
+        return None
+    # Keras logs the same tags into the runs "train" and "validation".
+    is_evaluation = set(re.split(r"[\W_]+", named["run"].lower())[-1:]) & RUNS_OF_EVALUATIONS
+    return f"{named['run']} {named['tag']}" if is_evaluation else named["tag"]
 
 
 def _step_column(rows: Sequence[Row], names: Sequence[str], path: Path) -> str:

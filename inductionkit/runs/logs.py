@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import io
 import json
@@ -56,11 +55,19 @@ def read_log(path: Path, root: Path, tokens_per_step: int | None = None) -> list
 
 
 def first_log(folders: Iterable[Path], tokens_per_step: int | None = None) -> list[dict[str, Any]]:
-    """Return the records of the first log in `folders` that has losses, as `read_log` does but without warnings."""
-    for folder in folders:
-        for name in LOG_NAMES:
-            with contextlib.suppress(RunError):
-                return _read(folder / name, folder, tokens_per_step)[0]
+    """Return the records of the first log in `folders` that has losses, as `read_log` does but without its warnings.
+
+    Returns none if there is no such log, with a RuntimeWarning about the first one that was found.
+    """
+    refusals: list[RunError] = []
+    for file in (folder / name for folder in folders for name in LOG_NAMES):
+        if file.is_file():
+            try:
+                return _read(file, file.parent, tokens_per_step)[0]
+            except RunError as refusal:
+                refusals.append(refusal)
+    if refusals:
+        warnings.warn(f"the run has no training losses: {refusals[0]}", RuntimeWarning, stacklevel=2)
     return []
 
 
@@ -158,6 +165,8 @@ def _lines_of_text(text: str) -> Iterable[Row]:
         for name, number in _NAMED_NUMBER.findall(line):
             name = SHORT.get(name, name)
             named["step" if is_step(name) else name] = _cell(number.replace(",", ""))
+        if "val loss" in named and "train loss" in named:  # nanoGPT's estimates, means over batches
+            named["mean train loss"] = named.pop("train loss")
         if "step" in named and len(named) > 1:
             yield named
 

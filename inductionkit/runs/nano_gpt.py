@@ -117,7 +117,7 @@ def as_hugging_face(weights: Mapping[str, Any], path: Path) -> dict[str, Any]:
     Raises RunError if the unembedding is not the embedding.
     """
     unembedding = weights.get(_UNEMBEDDING)
-    if unembedding is not None and not bool((unembedding == weights[_EMBEDDING]).all()):
+    if unembedding is not None and not _same(unembedding, weights[_EMBEDDING]):
         raise _not_gpt2(path, f"its {_UNEMBEDDING} is not its {_EMBEDDING}")
     converted: dict[str, Any] = {}
     for name, weight in weights.items():
@@ -128,6 +128,11 @@ def as_hugging_face(weights: Mapping[str, Any], path: Path) -> dict[str, Any]:
         if kind == "weight" and name not in (_EMBEDDING, _POSITIONS):
             converted.setdefault(f"{part}.bias", np.zeros(len(weight), np.float32))
     return converted
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Return whether two arrays hold the same numbers; NaN, as of a training that diverged, is the same as NaN."""
+    return bool(((one == other) | ((one != one) & (other != other))).all())
 
 
 def _names(n_layers: int, has_biases: bool) -> set[str]:

@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import RunError
+from ..system.gguf_header import is_gguf
 from ..system.real_numbers import real_number
 from ..system.whole_numbers import whole_number
 from .bundled import bundled_folder
 from .folder import open_folder
+from .gguf_file import open_gguf_file
 from .hub import open_hub
 from .hub_cache import Keep
 from .hugging_face_folder import is_checkpoint, open_hugging_face_folder
@@ -42,6 +44,7 @@ def open_run(
     - a folder of Hugging Face checkpoints (`checkpoint-500/`, `step1000/`), or a single one;
     - a folder of files, or a single one: GPT-2 of nanoGPT (`ckpt_500.pt`) or llm.c (`model_00000500.bin`), and with
       `model=` or a `config.json` in the folder Lightning's (`epoch=0-step=500.ckpt`) and others that hold state dicts;
+    - a `.gguf` file, a run of one checkpoint, whose quantised weights are decoded to float32;
     - `"hf:ORG/NAME"`: the revisions of a repository on the hub, for example `hf:EleutherAI/pythia-70m`;
     - `"tl:NAME"`: TransformerLens' own repositories, for example `tl:attn-only-2l`;
     - a list of (step, loader), each loader a function that returns a state dict, with `model=`.
@@ -98,6 +101,8 @@ def _opener(source: Any, pattern: str | None) -> tuple[Callable[..., Run], Any]:
     if kind == "tl":
         return open_legacy, rest
     path = Path(source)
+    if is_gguf(path):
+        return open_gguf_file, path
     if (path / "manifest.json").is_file():
         return open_folder, path
     return (open_training_files if _has_checkpoint_files(path, pattern) else open_hugging_face_folder), path

@@ -17,6 +17,8 @@ from ..history import labelled
 from ..lens import Lens, transformer_lens_version
 from ..runs import Run
 from ..scores.fuzzy import FuzzyPrompts
+from ..scores.matching_prompts import N_SHUFFLES, MatchingPrompts, against_shuffles, shuffled_targets
+from ..scores.matching_prompts import ROWS as SHUFFLED_ROWS
 from ..scores.on_fuzzy_prompts import ROWS, summed_attention, summed_lift
 from .engine import OnError, scan_source
 from .measurement import Advance, Measurement, fingerprint, silently
@@ -38,6 +40,7 @@ class FuzzyScoring(Measurement):
             "n_sequences": len(self.prompts.tokens),
             "n_queries": int(self.prompts.queries.sum()),
             "prompts_fingerprint": " ".join(fingerprint(tensor.numpy()) for tensor in asked),
+            **({"n_shuffles": N_SHUFFLES} if isinstance(self.prompts, MatchingPrompts) else {}),
             "transformer_lens": transformer_lens_version(),
         }
 
@@ -47,13 +50,18 @@ class FuzzyScoring(Measurement):
         circuits = lens.circuits()
         matching, lifts = torch.zeros(2, lens.n_layers, lens.n_heads, dtype=torch.float32, device=lens.device)
         matching[list(lens.unscored)] = lifts[list(lens.unscored)] = torch.nan
+        shuffled = shuffled_targets(self.prompts) if isinstance(self.prompts, MatchingPrompts) else []
+        drawn = np.zeros((lens.n_layers, lens.n_heads, 1 + N_SHUFFLES))
+        drawn[list(lens.unscored)] = np.nan
 
-        def score_batch(tokens: Tensor, targets: Tensor, answers: Tensor) -> None:
+        def score_batch(tokens: Tensor, targets: Tensor, answers: Tensor, start: int) -> None:
             queries = targets.any(-1)
             unembedded = circuits.unembedding(answers) if lens.has_direct_path else None
 
             def score_layer(layer: int, pattern: Tensor, values: Tensor | None) -> None:
                 matching[layer] += summed_attention(pattern, targets)
+                for sequence, each in zip(pattern, shuffled[start:]):
+                    drawn[layer] += each.attention(sequence)
                 if values is None or unembedded is None:
                     lifts[layer] = torch.nan
                 else:
@@ -65,11 +73,17 @@ class FuzzyScoring(Measurement):
         asked = (self.prompts.tokens, self.prompts.targets, self.prompts.answers)
         whole = [part.to(lens.device) for part in asked]
         sizes = [len(part) for part in lens.batches(whole[0])]
-        for batch in zip(*(part.split(sizes) for part in whole)):
-            score_batch(*batch)
+        starts = np.cumsum([0, *sizes])
+        for tokens, targets, answers, start in zip(*(part.split(sizes) for part in whole), starts):
+            score_batch(tokens, targets, answers, start)
         matched, lifted = (torch.stack([matching, lifts]) / int(self.prompts.queries.sum())).cpu().numpy()
         coords = {"layer": np.arange(lens.n_layers), "head": np.arange(lens.n_heads)}
-        found = labelled({"fuzzy_matching": matched, "fuzzy_logit_lift": lifted}, ROWS, coords)
+        values = {"fuzzy_matching": matched, "fuzzy_logit_lift": lifted}
+        if shuffled:
+            values |= against_shuffles(
+                drawn / torch.stack([each.n_queries for each in shuffled]).sum(0).clamp_min(1).numpy()
+            )
+        found = labelled(values, ROWS | SHUFFLED_ROWS, coords)
         found["fuzzy_matching"].attrs["even_attention"] = self.prompts.even_attention
         return found
 
@@ -91,7 +105,13 @@ def scan_fuzzy(
 
     The attribute `even_attention` of `fuzzy_matching` is what a head scores that attends evenly. Scores
     that cannot be known are NaN: both where a layer has no attention, the lift where there is no final
-    norm to fold. Raises ModelError if the model cannot be scored or the prompts do not fit it.
+    norm to fold.
+
+    For `MatchingPrompts`, whose right places can be shuffled, there are also `fuzzy_matching_shuffled`, what the head
+    scores with the right places shuffled among the prompt's, and how surprising its score is: `fuzzy_matching_p` for
+    the head by itself, `fuzzy_matching_p_any` as one among all heads (999 shuffles).
+
+    Raises ModelError if the model cannot be scored or the prompts do not fit it.
 
     >>> from inductionkit.scores.fuzzy import token_class_prompts
     >>> from inductionkit.testing import perfect_induction_model

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +20,16 @@ from ..errors import ModelError
 from ..history import labelled
 from ..lens import DEFAULT_MAX_BYTES, Lens, transformer_lens_version
 from ..runs import Run
-from ..scores import from_weights, on_prompts  # noqa: F401  they register the scores
+from ..scores import from_weights, on_gradients, on_prompts  # noqa: F401  they register the scores
 from ..scores.on_prompts import OnRepeatedTokens, Share, attention_to, earlier_copies, followers
 from ..scores.prompts import PromptSettings, repeated_random_tokens, token_pool
 from ..scores.score import SCORES, names_from
 from ..system.real_numbers import real_number
 from .engine import OnError, scan_source
+from .gradients import score_gradients
 from .held_out import held_out_rows
 from .measurement import Advance, Measurement, fingerprint, silently
+from .texts import default_text_rows, text_rows
 from .weights import score_weights
 
 DEFAULT_SCORES = (*names_from("repeated tokens"), *names_from("text"))
@@ -72,7 +74,8 @@ class HeadScoring(Measurement):
         unknown = torch.full((lens.n_layers, lens.n_heads), torch.nan, dtype=torch.float32, device=lens.device)
         found: Found = {name: unknown.clone() for name in self.names}
         reasons = {f"layer {layer}": why for layer, why in lens.unscored.items()}
-        direct = ", ".join(name for name in self.names if "direct path" in SCORES[name].needs)
+        on_weights = [name for name in self.names if SCORES[name].source != "gradients"]
+        direct = ", ".join(name for name in on_weights if "direct path" in SCORES[name].needs)
         if direct and not lens.has_direct_path:
             reasons[direct] = "what a head writes passes more than one final norm on its way to the logits"
         elif direct:
@@ -82,6 +85,11 @@ class HeadScoring(Measurement):
                 reasons[f"{direct} in layer {layers}"] = why
         if self.prompts is not None:
             self._score_repeated_tokens(lens, found, advance)
+            if set(self.names) & set(names_from("gradients")):
+                prompts = torch.from_numpy(self.prompts)
+                reasons |= score_gradients(
+                    lens, self.names, self.heads, prompts, self.sample, self.max_bytes, found, advance
+                )
         on_text: Found = {}
         needs_text = [name for name in self.names if name == "qk_trace" or SCORES[name].source == "text"]
         if needs_text and self.text is None:
@@ -175,7 +183,7 @@ def head_scoring(
     names = tuple(dict.fromkeys(names))
     by_layer, bos, tokens = _by_layer(lens, heads), prompts.bos_for(lens.bos), None
     about: dict[str, Any] = {"heads": "all" if heads is None else json.dumps(by_layer), "max_bytes": max_bytes}
-    if set(names) & set(names_from("repeated tokens")):
+    if set(names) & {*names_from("repeated tokens"), *names_from("gradients")}:
         drawn = repeated_random_tokens(lens.d_vocab, bos, prompts, held_out)
         lens.check_length(
             drawn.shape[1], f", as with prompts=inductionkit.PromptSettings(n_distinct={lens.n_ctx // 5})"
@@ -219,16 +227,20 @@ def scan_heads(
     executor: Executor | None = None,
     on_error: OnError = "stop",
     progress: bool = True,
+    text: str | Iterable[str] | None = None,
 ) -> HeadScores:
     """Score the attention heads of a model, or of every checkpoint of a run: a Dataset, a variable per score.
 
     The dims are (layer, head), for a run (step, layer, head). `source` is a `TransformerBridge`, a `HookedTransformer`,
-    a Hugging Face model or a folder with one, with raw or folded weights (the scores are the same), or a run.
+    a Hugging Face model, a folder with one or a `.gguf` file, with raw or folded weights (the scores are the same), or
+    a run.
 
     `prefix_matching`, `copying`, `logit_lift` and `duplicate_token` come from one pass over repeated random tokens,
     which stops at the last layer's attention; `previous_token` from one over `held_out`, tokens of the training
-    distribution (NaN without), of which 8 sequences are read. `ov_copying`, `k_composition`, `q_composition` and
-    `v_composition` come from weights, `qk_trace` from both; ask for them by name or with `scores="all"`. Where `heads`
+    distribution (NaN without), of which 8 sequences are read; `text`, one string or several, stands in for them where
+    the model carries a tokenizer, and by default a short text of this package. `ov_copying`, `k_composition`,
+    `q_composition` and `v_composition` come from weights, `qk_trace` from both, `direct_lift` and `total_lift` from a
+    pass over two repeats and back; ask for these by name or with `scores="all"`. Where `heads`
     are given, as (layer, head) pairs or labels such as "1.3", the others stay NaN. `prompts` are the settings of the
     random tokens, which are drawn from the tokens of `held_out` where that has enough. With `effective_embedding`,
     `ov_copying` reads tokens through the first MLP. Prompts are run in batches whose activations take about
@@ -253,11 +265,18 @@ def scan_heads(
     """
 
     max_bytes = int(real_number(max_bytes, "max_bytes", "[1, inf)", ModelError))
+    if text is not None and held_out is not None:
+        raise ModelError("held_out and text are both given; pass one, token ids or strings")
 
     def scoring(lens: Lens, run: Run | None) -> list[HeadScoring]:
+        if text is not None:
+            return [head_scoring(lens, scores, heads, prompts, text_rows(lens, text), effective_embedding, max_bytes)]
         given = run.held_out() if held_out is None and run is not None else held_out
         rows = None if given is None else held_out_rows(given, lens, min_length=2)
-        return [head_scoring(lens, scores, heads, prompts, rows, effective_embedding, max_bytes)]
+        ready = head_scoring(lens, scores, heads, prompts, rows, effective_embedding, max_bytes)
+        if rows is None and run is None and getattr(lens.model, "tokenizer", None) is not None:
+            ready = replace(ready, text=default_text_rows(lens)[:N_TEXT_SEQUENCES])  # prompts stay as they are
+        return [ready]
 
     found = scan_source(source, scoring, "head scores", n_nulls, store, executor, on_error, progress)
     return HeadScores(found.data_vars, found.coords, found.attrs)

@@ -45,12 +45,12 @@ class FuzzyPrompts:
     def __post_init__(self) -> None:
         for role, ids in (("tokens", self.tokens), ("answers", self.answers)):
             if getattr(ids, "dtype", None) != torch.int64 or ids.ndim != 2 or ids.shape != self.tokens.shape:
-                raise ModelError(f"{role} must be an int64 tensor (sequence, position) like tokens; {_seen(ids)}")
+                raise ModelError(f"{role} must be an int64 tensor (sequence, position) like tokens; {as_seen(ids)}")
             if ids.numel() and ids.min() < 0:
                 raise ModelError(f"{role} holds {ids.min().item()}; ids start at 0, also where no query counts")
         expected = (*self.tokens.shape, self.tokens.shape[1])
         if getattr(self.targets, "dtype", None) != torch.bool or self.targets.shape != expected:
-            raise ModelError(f"targets must be a bool tensor of shape {expected}; {_seen(self.targets)}")
+            raise ModelError(f"targets must be a bool tensor of shape {expected}; {as_seen(self.targets)}")
         for sequence, query, key in self.targets.triu(1).nonzero()[:1].tolist():
             raise ModelError(f"targets[{sequence}, {query}, {key}] lies after its query; mark keys up to {query} only")
         if not self.targets.any():
@@ -296,5 +296,5 @@ def _check_sizes(d_vocab: int, bos: int | None, seed: int, **sizes: tuple[int, i
         whole_number(size, name, least, ModelError)
 
 
-def _seen(ids: object) -> str:
+def as_seen(ids: object) -> str:
     return f"seen {getattr(ids, 'dtype', type(ids).__name__)} of shape {tuple(getattr(ids, 'shape', ()))}"

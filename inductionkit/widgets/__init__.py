@@ -6,6 +6,7 @@ _HOME = {
     "AblationView": "ablation_view",
     "AttentionPattern": "views",
     "AttentionView": "attention_view",
+    "CircuitView": "circuit_view",
     "DoubleDescentView": "double_descent_view",
     "HeadGrid": "views",
     "HeadScan": "head_scan_view",

@@ -2,6 +2,7 @@
 
 from .ablation_view import AblationView as AblationView
 from .attention_view import AttentionView as AttentionView
+from .circuit_view import CircuitView as CircuitView
 from .double_descent_view import DoubleDescentView as DoubleDescentView
 from .head_scan_view import HeadScan as HeadScan
 from .phase_comparison import PhaseComparison as PhaseComparison

@@ -12,13 +12,16 @@ from .. import plots
 from ..history import PATTERN_SCALE
 from ..phase import PhaseChange, token_loss_change
 from ..phase.clock import elapsed
+from ._circuit_data import CircuitData
+from ._circuit_figure import circuit_height, plot_circuit
 from ._phase_data import score_names
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-N_COLUMNS = 2
+N_COLUMNS, HEIGHT = 2, 3.1  # in inches
+CAPACITY = 4  # heads of a circuit beside each other
 OVER_TRAINING = ("loss", "icl", "slopes", "trajectories")
 
 
@@ -48,6 +51,11 @@ def draw_views(
             f"heads at step {step:,}",
             lambda ax: plots.plot_head_scores(history, step, scores[0], scores[1], ax=ax),
         )
+    height = HEIGHT
+    if "circuit" in views:
+        circuit, index = CircuitData.of_history(history), history["step"].values.tolist().index(step)
+        draw["circuit"] = f"induction circuit at step {step:,}", lambda ax: plot_circuit(circuit, index, ax, CAPACITY)
+        height = max(height, circuit_height(circuit, CAPACITY))
     if "pattern" in history and head is not None:
         draw["pattern"] = f"attention of {head[0]}.{head[1]}", lambda ax: _pattern(history, step, head, text, ax)
     if {"text_loss", "token"} <= set(history):
@@ -55,8 +63,16 @@ def draw_views(
     shown = [view for view in views if view in draw]
     n_rows = -(-len(shown) // N_COLUMNS) or 1
     figure: Figure
+    heights = [HEIGHT] * n_rows
+    if "circuit" in shown:
+        heights[shown.index("circuit") // N_COLUMNS] = height
     figure, axes = plots.load_pyplot().subplots(
-        n_rows, min(N_COLUMNS, len(shown)) or 1, figsize=(10, 3.1 * n_rows), layout="constrained", squeeze=False
+        n_rows,
+        min(N_COLUMNS, len(shown)) or 1,
+        figsize=(10, sum(heights)),
+        height_ratios=heights,
+        layout="constrained",
+        squeeze=False,
     )
     for ax in axes.flat[len(shown) :]:
         ax.set_axis_off()

@@ -10,6 +10,7 @@ import xarray as xr
 from ..history import PATTERN_SCALE, head_scores, validate
 from ..phase import loss_slope_map
 from ..phase.clock import clock_of, elapsed, logged_at
+from ._circuit_data import CircuitData
 from ._pattern_series import HeadText, has_patterns, series_arrays
 from ._payload import halved, pack_arrays
 
@@ -24,6 +25,7 @@ VIEWS: dict[str, tuple[str, ...]] = {
     "trajectories": (),
     "grid": (),
     "scatter": (),
+    "circuit": ("edge_share",),
     "pattern": ("pattern",),
     "text": ("text_loss",),
 }
@@ -47,6 +49,9 @@ def phase_payload(
         arrays["text_loss"] = _floats(history["text_loss"])
     if series:
         arrays |= series_arrays(history, *series)
+    circuit = CircuitData.of_history(history) if "circuit" in views else None
+    if circuit:
+        arrays |= circuit.arrays()
     if control is not None:
         arrays |= {f"control {name}": values for name, values in _checkpoints(control, views).items()}
     table, buffer = pack_arrays(arrays)
@@ -66,7 +71,7 @@ def phase_payload(
         "control": str(control.attrs.get("model", "")) or "control" if control is not None else None,
         "iclPositions": _icl_positions(history),
     }
-    return header, buffer
+    return header | ({"circuit": circuit.header()} if circuit else {}), buffer
 
 
 def lacking_views(history: xr.Dataset, views: Sequence[str]) -> dict[str, tuple[str, ...]]:

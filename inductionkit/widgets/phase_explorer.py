@@ -31,8 +31,9 @@ class PhaseExplorer(HeadsChoice):
     Views, by name: `loss`, with the phase window, the 90 % intervals of its ends and the bump's convex envelope;
     `icl`, the in-context-learning score; `slopes`, the loss slope map; `trajectories`, any score of each head over
     training, with a searchable list; `grid` (layer by head) and `scatter`, any scores at the current checkpoint;
-    `pattern`, the attention of the chosen head on a text; `text`, the loss of each token of it against a reference
-    checkpoint. Views whose variables the history lacks are left out. Stepping happens in the browser.
+    `circuit`, the induction circuit as it assembles; `pattern`, the attention of the chosen head on a text; `text`, the
+    loss of each token of it against a reference checkpoint. Views whose variables the history lacks are left out.
+    Stepping happens in the browser.
 
     Traits, each of which can be set and observed: `step`; `head`, the (layer, head) whose pattern is shown; `heads`,
     the highlighted ones, at first those that form in the window of `phase`; `text`.

@@ -1,6 +1,6 @@
 import type { Theme } from "./theme";
 
-type Colour = [number, number, number];
+export type Colour = [number, number, number];
 
 /** From the ground's colour to the strongest contrast with it. */
 const SEQUENTIAL: Record<Theme, Colour[]> = {
@@ -34,11 +34,7 @@ export class ColourScale {
 
   rgb(value: number): Colour {
     const share = Math.min(Math.max((value - this.low) / (this.high - this.low), 0), 1);
-    const at = share * (this.stops.length - 1);
-    const left = Math.min(Math.floor(at), this.stops.length - 2);
-    return this.stops[left]!.map((from, channel) => {
-      return Math.round(from + (this.stops[left + 1]![channel]! - from) * (at - left));
-    }) as Colour;
+    return between(this.stops, share);
   }
 
   css(value: number): string {
@@ -54,6 +50,13 @@ export class ColourScale {
     const parts = this.stops.map((_, index) => index / (this.stops.length - 1));
     return `linear-gradient(to right, ${parts.map((part) => this.css(this.low + part * (this.high - this.low))).join(", ")})`;
   }
+}
+
+/** The colour `share` of the way, 0 to 1, from the first of evenly spaced stops to the last. */
+export function between(stops: readonly Colour[], share: number): Colour {
+  const at = share * (stops.length - 1);
+  const left = Math.min(Math.floor(at), stops.length - 2);
+  return stops[left]!.map((from, channel) => Math.round(from + (stops[left + 1]![channel]! - from) * (at - left))) as Colour;
 }
 
 /** Black or white, whichever reads better on a colour. */

@@ -1,4 +1,4 @@
-import { scaleLinear } from "d3-scale";
+import { between, type Colour } from "./colours";
 
 export type Theme = "light" | "dark";
 
@@ -8,7 +8,9 @@ const FEW_LAYERS: Record<Theme, string[]> = {
   dark: ["#56b4e9", "#f0944d", "#2fc39b", "#e08fc0", "#e6d84a", "#9aa7ff"],
 };
 /** Viridis, at even distances. */
-const VIRIDIS = ["#440154", "#472d7b", "#3b528b", "#2c728e", "#21918c", "#28ae80", "#5ec962", "#addc30", "#fde725"];
+const VIRIDIS: Colour[] = [
+  [68, 1, 84], [71, 45, 123], [59, 82, 139], [44, 114, 142], [33, 145, 140], [40, 174, 128], [94, 201, 98], [173, 220, 48], [253, 231, 37],
+];
 /** The part of it that contrasts with the ground. */
 const MANY_LAYERS: Record<Theme, [number, number]> = { light: [0, 0.75], dark: [0.3, 1] };
 
@@ -58,6 +60,5 @@ export function layerColour(theme: Theme, layer: number, nLayers: number): strin
   const few = FEW_LAYERS[theme];
   if (nLayers <= few.length) return few[layer]!;
   const [low, high] = MANY_LAYERS[theme];
-  const ramp = scaleLinear(VIRIDIS).domain(VIRIDIS.map((_, index) => index / (VIRIDIS.length - 1)));
-  return ramp(low + ((high - low) * layer) / (nLayers - 1));
+  return `rgb(${between(VIRIDIS, low + ((high - low) * layer) / (nLayers - 1)).join(", ")})`;
 }

@@ -15,7 +15,7 @@ export class Choices {
     const { history, store, alert } = context;
     const { views, texts } = history.header;
     const shown = (...names: string[]): boolean => names.some((name) => views.includes(name));
-    if (history.heads.n && shown("trajectories", "grid", "scatter", "pattern")) {
+    if (history.heads.n && shown("trajectories", "grid", "scatter", "circuit", "pattern")) {
       const { element, select } = choice("Head", headOptions(history.heads.pairs), alert.guard((head) => store.set({ head: Number(head) })));
       this.add(element, () => void (select.value = String(store.state.head)));
     }

@@ -7,6 +7,7 @@ import { Stepper } from "../common/stepper";
 import { followTheme } from "../common/theme";
 import { AxisChoices, Choices } from "./choices";
 import { RunClock, SharedClock } from "./clock";
+import circuit from "../circuit/circuit.css";
 import styles from "./explorer.css";
 import { type Header, History } from "./history";
 import { runLayout, sidesLayout } from "./layout";
@@ -16,13 +17,13 @@ import type { Settings } from "./state";
 
 const SIDES = ["_left", "_right"];
 /** Views without an axis over training. */
-const OF_ONE_CHECKPOINT = ["grid", "scatter", "pattern", "text"];
+const OF_ONE_CHECKPOINT = ["grid", "scatter", "circuit", "pattern", "text"];
 
 /** Show the explorer in `container`, and anew whenever the model's history has grown. Returns what takes it down. */
 export function mount(container: HTMLElement, model: Model): () => void {
   let sides: Side[] = [];
   const open = (settings: readonly Settings[]): (() => void) =>
-    show(container, styles, (root, alert) => {
+    show(container, styles + circuit, (root, alert) => {
       sides = readSides(root, model, alert, settings);
       return fill(root, model, alert, sides);
     });

@@ -2,6 +2,7 @@
 
 import { type Entry, extent, readArrays, type Values } from "../common/arrays";
 import { Heads } from "../common/heads";
+import type { CircuitHeader } from "../circuit/data";
 import type { SeriesHeader } from "./pattern_series";
 
 export interface Header {
@@ -20,6 +21,7 @@ export interface Header {
   model: string;
   control: string | null;
   iclPositions: [number, number] | null;
+  circuit?: CircuitHeader;
 }
 
 /** What training is counted in. */

@@ -5,7 +5,7 @@ import type { Side } from "./side";
 /** The two columns of one run's views; views in one row stand side by side where there is room. */
 const COLUMNS = [
   [["loss"], ["icl"], ["slopes"], ["trajectories"]],
-  [["grid", "scatter"], ["pattern"], ["text"]],
+  [["grid", "scatter"], ["circuit"], ["pattern"], ["text"]],
 ];
 
 /** One run: two columns of views, or one where there are few. */

@@ -35,7 +35,7 @@ export class PatternView implements View {
   private shading: "attention" | "OV lift" = "attention";
   private colours = attentionColours("light");
 
-  constructor(private readonly context: Context) {
+  constructor(private readonly context: Pick<Context, "history" | "store" | "series" | "alert" | "root">) {
     const { store, alert, series } = context;
     this.matrix = new Matrix((cell) => store.set(cell));
     this.strip = new TokenRow(alert, "Tokens of the text, shaded by what the head does with each", (position) => {

@@ -1,4 +1,5 @@
 import type { Alert } from "../common/alert";
+import { CircuitPanel } from "../circuit/panel";
 import { link } from "../common/link";
 import type { Model } from "../common/model";
 import { CurveView } from "./curves";
@@ -58,6 +59,7 @@ export class Side {
       trajectories: scored,
       grid: scored,
       scatter: history.scores.length > 1 && scored,
+      circuit: history.header.circuit !== undefined,
       pattern: series.any && history.heads.n > 0,
       text: Boolean(history.curve("text_loss")),
     };
@@ -78,6 +80,7 @@ export class Side {
       trajectories: () => new TrajectoryView(context),
       grid: () => new GridView(context),
       scatter: () => new ScatterView(context),
+      circuit: () => new CircuitPanel(context),
       pattern: () => new PatternView(context),
       text: () => new TextLossView(context),
     };

@@ -1,0 +1,36 @@
+"""What a norm does to the residual stream, but for its division: it may subtract the mean, and it scales."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from jaxtyping import Float
+from torch import Tensor
+
+_NORMS_THAT_CENTRE = {"LN", "LNPRE"}
+
+
+def centres(model: Any) -> bool:
+    """Return whether a model's norms subtract the mean, and so remove one direction of the residual stream."""
+    return (model.cfg.normalization_type or "").upper() in _NORMS_THAT_CENTRE
+
+
+def centred(rows: Float[Tensor, "... d_model"], model: Any) -> Float[Tensor, "... d_model"]:
+    return rows - rows.mean(dim=-1, keepdim=True) if centres(model) else rows
+
+
+def scaled_by(norm: Any, rows: Float[Tensor, "... d_model"]) -> Float[Tensor, "... d_model"]:
+    """Return rows times the norm's learnt scale, if it has one."""
+    scale = first_of(norm, "w", "weight")
+    if scale is None:
+        return rows
+    return rows * (scale.float() + 1 if getattr(norm, "uses_weight_offset", False) else scale.float())
+
+
+def first_of(module: Any, *names: str) -> Tensor | None:
+    """Return the first of a module's attributes with these names that is a tensor."""
+    for name in names:
+        value = getattr(module, name, None)
+        if isinstance(value, Tensor):
+            return value
+    return None

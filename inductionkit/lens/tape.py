@@ -1,0 +1,179 @@
+"""A pass that gradients go back through: from the logits, or from a head's attention scores, to every head's output."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from functools import cached_property, partial
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from ..errors import ModelError
+from .lens import Lens, Pattern, Values
+from .outputs import by_head, per_query_head
+from .readout import final_scale
+from .running import Enough, explaining, name_of, running
+
+Z = Float[Tensor, "sequence position head d_head"]
+Gradients = dict[int, Z]
+
+
+class Tape:
+    """The activations of one pass over `tokens`, by layer, and gradients with respect to the heads' outputs `z`.
+
+    `patterns` and `values` are those of `Lens.visit_attention`; layers that are `indirect` have no values.
+    """
+
+    def __init__(self, lens: Lens, tokens: Int[Tensor, "sequence position"]):
+        self.lens, self.tokens = lens, lens.check_tokens(tokens).to(lens.device)
+        self.patterns: dict[int, Pattern] = {}
+        self.values: dict[int, Values] = {}
+        self._z: dict[int, Tensor] = {}
+        self._normalised: Tensor | None = None
+        self._final: tuple[Tensor, Tensor] | None = None  # what went into the last norm, and came out
+        self._logits: Tensor | None = None
+        self._record()
+
+    def z(self, layer: int) -> Z:
+        """The heads' outputs, before `W_O`."""
+        return by_head(self._z[layer].detach(), self.lens.n_heads)
+
+    @property
+    def layers(self) -> list[int]:
+        """The layers whose heads write something that reaches the logits and can be traced."""
+        return sorted(self._z)
+
+    def logits(self, positions: slice) -> Float[Tensor, "sequence query d_vocab"]:
+        """The model's logits at some positions, with their graph."""
+        if self._logits is not None:
+            return self._logits[:, positions].float()
+        assert self._normalised is not None
+        with torch.enable_grad():
+            logits: Tensor = self.lens.model.unembed(self._normalised[:, positions])
+        return logits.float() * self._factor
+
+    def lift(self, positions: slice, targets: Int[Tensor, "sequence query"]) -> Float[Tensor, ""]:
+        """The logits of one target for each position, less the mean logit, summed."""
+        with torch.enable_grad():
+            if self._logits is not None:
+                logits = self.logits(positions)
+                return (logits.gather(2, targets[..., None])[..., 0] - logits.mean(2)).sum()
+            assert self._normalised is not None
+            unembedding = self.lens.model.unembed.W_U
+            rows = unembedding.T[targets].float() - unembedding.mean(1, dtype=torch.float32)
+            summed: Tensor = (self._normalised[:, positions].float() * rows).sum() * self._factor
+            return summed
+
+    def direct_gradients(self, layer: int, positions: slice, targets: Int[Tensor, "sequence query"]) -> Z:
+        """The gradient of `lift` with respect to `z` at the positions along the direct path alone.
+
+        The final norm's scale counts as a constant: `W_O (U[t] - mean U) / sigma`.
+        """
+        circuits = self.lens.circuits()
+        rows = circuits.unembedding(targets) / self._sigma[:, positions, None]
+        return torch.einsum("sqm,hdm->sqhd", rows, circuits.output(layer)) * self._factor
+
+    @cached_property
+    def _sigma(self) -> Float[Tensor, "sequence position"]:
+        if self._final is None:  # a model without a final norm
+            return torch.ones(self.tokens.shape, device=self.lens.device)
+        residual, normalised = self._final
+        return final_scale(residual.detach(), normalised.detach(), self.lens.model)
+
+    @property
+    def _factor(self) -> float:
+        if self.lens.logit_factor is None:
+            raise ModelError(f"the logits of {self.lens.name} are capped: they are no constant times W_U's")
+        return self.lens.logit_factor
+
+    def gradients(
+        self, output: Tensor, layers: Sequence[int] | None = None, weights: Tensor | None = None
+    ) -> Gradients:
+        """The gradient of an output with respect to `z` of each of `layers`; zero where it does not depend on it.
+
+        `weights` are those of the output's entries, one for a scalar. The graph is kept for further gradients.
+        """
+        asked = self.layers if layers is None else list(layers)
+        with explaining(f"no gradient can be had of {name_of(self.lens.model)}"):
+            found = torch.autograd.grad(
+                output, [self._z[layer] for layer in asked], weights, retain_graph=True, allow_unused=True
+            )
+        return {
+            layer: by_head(torch.zeros_like(self._z[layer]) if each is None else each, self.lens.n_heads).float()
+            for layer, each in zip(asked, found)
+        }
+
+    def _record(self) -> None:
+        lens, model = self.lens, self.lens.model
+        scored = [layer for layer in range(lens.n_layers) if layer not in lens.unscored]
+        indirect = lens.indirect(scored)
+
+        def keep_pattern(tensor: Tensor, hook: Any, layer: int) -> None:
+            self.patterns[layer] = tensor
+
+        def keep_values(tensor: Tensor, hook: Any, layer: int) -> None:
+            self.values[layer] = per_query_head(tensor, hook, lens.n_heads)
+
+        def keep_z(z: Tensor, hook: Any, layer: int) -> Tensor:
+            # Nothing before the first needs a gradient. Returned even unchanged: a bridge shows a reshaped copy, which
+            # is on the way to the logits only if it is given back.
+            self._z[layer] = z.detach().requires_grad_() if layer == scored[0] else z
+            return self._z[layer]
+
+        hooks: list[tuple[str, Any]] = []
+        for layer in scored:
+            attention = model.blocks[layer].attn
+            if not hasattr(attention, "hook_z"):
+                raise ModelError(f"layer {layer} of {lens.name} has no hook_z, which shows what its heads write")
+            hooks.append((f"blocks.{layer}.attn.hook_z", partial(keep_z, layer=layer)))
+            hooks.append((f"blocks.{layer}.attn.hook_pattern", partial(keep_pattern, layer=layer)))
+            if layer not in indirect:
+                hooks.append((f"blocks.{layer}.attn.hook_v", partial(keep_values, layer=layer)))
+        is_linear = lens.logit_factor is not None
+
+        def at_unembedding(module: nn.Module, inputs: Any) -> None:
+            self._normalised = inputs[0]
+            if is_linear:
+                raise Enough
+
+        def at_final_norm(module: nn.Module, inputs: Any, output: Tensor) -> None:
+            self._final = inputs[0], output
+
+        handles = [model.unembed.register_forward_pre_hook(at_unembedding)]
+        if (final_norm := getattr(model, "ln_final", None)) is not None:
+            handles.append(final_norm.register_forward_hook(at_final_norm))
+        try:
+            with (
+                running(model), without_weight_gradients(model), torch.enable_grad(), contextlib.suppress(Enough),
+                model.hooks(fwd_hooks=hooks),
+            ):  # fmt: skip
+                self._logits = model(self.tokens, return_type="logits")
+        finally:
+            for handle in handles:
+                handle.remove()
+            _detach_what_modules_keep(model)
+
+
+def _detach_what_modules_keep(model: Any) -> None:
+    """Cut what a bridge remembers, such as its last pattern, from the graph: it would keep the graph alive."""
+    for module in model.modules():
+        for name, value in vars(module).items():
+            if isinstance(value, Tensor) and value.grad_fn is not None:
+                vars(module)[name] = value.detach()
+
+
+@contextlib.contextmanager
+def without_weight_gradients(model: Any) -> Iterator[None]:
+    """Leave a model's weights out of graphs for a time."""
+    roots = [root for root in (model, getattr(model, "original_model", None)) if root is not None]
+    learnt = {parameter for root in roots for parameter in root.parameters() if parameter.requires_grad}
+    for parameter in learnt:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in learnt:
+            parameter.requires_grad_(True)

@@ -1,0 +1,75 @@
+"""The scores that need gradients, of a whole model: one pass over two repeats of random tokens, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from jaxtyping import Int
+from torch import Tensor
+
+from ..errors import ModelError
+from ..lens import Lens
+from ..lens.tape import Tape
+from ..scores.on_gradients import OnSecondRepeat
+from ..scores.on_prompts import Share, followers
+from ..scores.score import SCORES, names_from
+from .measurement import Advance
+
+
+def score_gradients(
+    lens: Lens,
+    names: Sequence[str],
+    heads: Mapping[int, list[int]],
+    prompts: Int[Tensor, "sequence position"],
+    sample: slice,
+    max_bytes: int,
+    found: Mapping[str, Tensor],
+    advance: Advance,
+) -> dict[str, str]:
+    """Put the scores in `names` into `found` (layer, head), and return the reasons for those that stay NaN.
+
+    `sample` says where the first repeat of the prompts stands; the second follows it, and later ones are left out.
+    """
+    wanted = [SCORES[name] for name in names if name in names_from("gradients")]
+    reasons: dict[str, str] = {}
+    indirect = lens.indirect(heads)
+    if indirect:
+        layers = ", ".join(map(str, indirect))
+        reasons[f"{', '.join(score.name for score in wanted)} in layer {layers}"] = next(iter(indirect.values()))
+    direct = [score for score in wanted if "direct path" in score.needs]
+    if direct and (not lens.has_direct_path or lens.logit_factor is None):
+        wanted = [score for score in wanted if score not in direct]
+        reasons[", ".join(score.name for score in direct)] = (
+            "its logits are no linear function of the last norm's output"
+        )
+    second = slice(sample.stop, 2 * sample.stop - sample.start)
+    tokens = prompts[:, : second.stop]
+    shares: dict[tuple[str, int], Share] = {}
+    # A tape keeps the activations of all layers.
+    n_sequences = max(1, max_bytes // (lens.block_bytes(tokens.shape[1]) * lens.n_layers))
+    for batch in tokens.to(lens.device).split(n_sequences) if wanted else ():
+        try:
+            tape = Tape(lens, batch)
+            sought = followers(batch)[:, second]
+            targets = batch.gather(1, sought.int().argmax(2))
+            total = tape.gradients(tape.lift(second, targets))
+        except ModelError as error:
+            return reasons | {", ".join(score.name for score in wanted): str(error)}
+        for layer in heads.keys() - indirect.keys():
+            chosen = heads[layer]
+            seen = OnSecondRepeat(
+                pattern=tape.patterns[layer].detach()[:, chosen, second],
+                followers=sought,
+                values=tape.values[layer].detach()[:, :, chosen],
+                direct=tape.direct_gradients(layer, second, targets)[:, :, chosen]
+                if set(direct) & set(wanted)
+                else None,
+                total=total[layer][:, second][:, :, chosen],
+            )
+            for score in wanted:
+                key, share = (score.name, layer), score.of(seen)
+                shares[key] = shares[key] + share if key in shares else share
+            advance(1)
+    for (name, layer), share in shares.items():
+        found[name][layer, heads[layer]] = SCORES[name].finish(share).float()
+    return reasons

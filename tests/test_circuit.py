@@ -1,0 +1,80 @@
+"""Roles of heads, the sentence about a circuit, and the circuits that a history holds."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from drawn_circuits import circuit_of
+
+from inductionkit.circuit.along_run import circuits_of
+from inductionkit.circuit.result import ROLES
+from inductionkit.circuit.roles import role_of
+from inductionkit.errors import HistoryError
+from inductionkit.testing import synthetic_history
+
+
+@pytest.mark.parametrize(
+    ("scores", "role"),
+    [
+        # Heads of a language model of 135M parameters, as measured on repeated random tokens.
+        (dict(prefix_matching=0.91, direct_lift=0.18, total_lift=2.11), "induction"),
+        (dict(prefix_matching=0.81, direct_lift=0.02, total_lift=1.35), "induction"),
+        (dict(prefix_matching=0.81, direct_lift=0.00, total_lift=-0.22), "prefix-matching"),
+        (dict(prefix_matching=0.48, direct_lift=-0.38, total_lift=-0.65), "anti-copying"),
+        (dict(prefix_matching=0.45, direct_lift=0.34, total_lift=-0.02), "copying"),
+        (dict(prefix_matching=0.02, previous_token=0.91), "previous-token"),
+        (dict(prefix_matching=0.02, previous_token=0.1, duplicate_token=0.8), "duplicate-token"),
+        (dict(prefix_matching=np.nan, previous_token=np.nan, total_lift=3.0), ""),
+    ],
+)
+def test_roles(scores, role):
+    assert role_of(scores) == role
+    assert role in ROLES
+
+
+def test_the_sentence_names_who_writes_who_matches_and_who_raises():
+    nodes = [
+        ("16.0", "previous-token", 0, 0.91, 0, 0, 0.1, 5),
+        ("17.3", "induction", 0.81, 0, 0, 0.02, 1.35, 1.3),
+        ("17.4", "prefix-matching", 0.83, 0, 0, 0, -0.08, 0),
+        ("18.6", "induction", 0.91, 0, 0, 0.18, 2.11, 2.4),
+    ]
+    assert repr(circuit_of(nodes, [], 30, 9, model="a model")) == (
+        "a model: 16.0 writes the previous token; 17.3, 17.4, 18.6 match on what stood before; "
+        "18.6, 17.3 raise the token by 2.1, 1.4 nats"
+    )
+    assert repr(circuit_of([], [], 2, 2, model="a model")) == "a model: no induction circuit"
+
+
+def with_edges(history, **changed):
+    n = history.sizes["step"]
+    columns = {"edge_from": 0, "edge_to": 4, "edge_side": 0, "edge_share": 0.7} | changed
+    rows = {name: (("step", "edge"), np.full((n, 2), value)) for name, value in columns.items()}
+    found = history.assign(rows)
+    for name in ("edge_from", "edge_to", "edge_side"):
+        found[name][0, :] = -1  # no edge at the first step
+        found[name][:, 1] = -1
+    return found
+
+
+def test_a_history_holds_a_circuit_for_each_step():
+    history = with_edges(synthetic_history(n_steps=3))
+    first, _, last = circuits_of(history)
+    assert first.nodes.empty and first.edges.empty
+    assert [*last.nodes.index] == [(0, 0), (1, 0)]
+    assert last.edges.to_dict("records")[0] == pytest.approx(
+        dict(from_layer=0, from_head=0, to_layer=1, to_head=0, side="K", share=0.7, measured=np.nan), nan_ok=True
+    )
+    assert last.nodes.loc[(1, 0), "prefix_matching"] == pytest.approx(float(history.prefix_matching[2, 1, 0]))
+    assert last.nodes.loc[(0, 0), "role"] == "previous-token"
+
+
+@pytest.mark.parametrize("changed", [{"edge_to": 99}, {"edge_side": 3}])
+def test_edges_of_heads_that_are_not_there_are_refused(changed):
+    with pytest.raises(HistoryError, match="name heads or sides that the history does not have"):
+        circuits_of(with_edges(synthetic_history(n_steps=3), **changed))
+
+
+def test_a_history_without_edges_says_so():
+    with pytest.raises(HistoryError, match="lacks edge_from"):
+        circuits_of(synthetic_history(n_steps=3))

@@ -27,6 +27,7 @@ from .scores.icl import icl_score as icl_score
 from .scores.prompts import PromptSettings as PromptSettings
 from .widgets import AblationView as AblationView
 from .widgets import AttentionView as AttentionView
+from .widgets import CircuitView as CircuitView
 from .widgets import HeadScan as HeadScan
 from .widgets import PhaseComparison as PhaseComparison
 from .widgets import PhaseExplorer as PhaseExplorer

@@ -303,6 +303,7 @@ NUMBERS = [
     (partial(find_phase_change, HISTORY), "seed", SEED),
     (partial(phase.induction_heads, SCORES_AT_END), "min_prefix_matching", NUMBER),
     (partial(phase.induction_heads, SCORES_AT_END), "min_copying", NUMBER),
+    (partial(phase.induction_heads, SCORES_AT_END), "min_lift", NUMBER),
     (partial(HeadScan, SCORES_AT_END), "min_copying", NUMBER),
     (partial(phase.icl_score_at, HISTORY, late=100), "early", [*COUNT, 100, 200]),
     (partial(phase.icl_score_at, HISTORY, 10), "late", [*COUNT, 10, 200]),

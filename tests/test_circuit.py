@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import xarray as xr
 from drawn_circuits import circuit_of
 
 from inductionkit.circuit.along_run import circuits_of
 from inductionkit.circuit.result import ROLES
 from inductionkit.circuit.roles import role_of
 from inductionkit.errors import HistoryError
+from inductionkit.phase import induction_heads
 from inductionkit.testing import synthetic_history
 
 
@@ -78,3 +80,28 @@ def test_edges_of_heads_that_are_not_there_are_refused(changed):
 def test_a_history_without_edges_says_so():
     with pytest.raises(HistoryError, match="lacks edge_from"):
         circuits_of(synthetic_history(n_steps=3))
+
+
+def test_induction_heads_of_a_language_model_copy_by_any_path():
+    """As measured on repeated random tokens, with what zeroing each head costs in nats."""
+    measured = {  # prefix matching, copying, direct lift, total lift: 18.6 costs 2.4 nats, 23.1 none
+        "18.6": (0.91, -0.72, 0.18, 2.11), "17.3": (0.81, -0.84, 0.02, 1.35), "17.5": (0.81, -0.85, 0.00, -0.22),
+        "18.7": (0.63, -0.90, 0.12, 1.73), "23.7": (0.64, -0.27, 0.49, 0.46), "24.4": (0.48, -1.00, -0.38, -0.65),
+        "23.1": (0.45, -0.08, 0.34, -0.02), "16.0": (0.01, -0.86, 0.00, 0.00),
+    }  # fmt: skip
+    values = {name: np.full((25, 9), np.nan) for name in ("prefix_matching", "copying", "direct_lift", "total_lift")}
+    for head, figures in measured.items():
+        at = tuple(map(int, head.split(".")))
+        for name, figure in zip(values, figures):
+            values[name][at] = figure
+    scores = xr.Dataset(
+        {name: (("layer", "head"), array) for name, array in values.items()},
+        {"layer": np.arange(25), "head": np.arange(9)},
+    )
+    found = {f"{layer}.{head}": path for (layer, head), path in induction_heads(scores)["path"].items()}
+    assert found == {
+        "18.6": "later layers", "17.3": "later layers", "18.7": "later layers", "23.7": "direct",
+        "23.1": "direct, undone",
+    }  # fmt: skip
+    by_copying = induction_heads(scores.drop_vars(["direct_lift", "total_lift"]))
+    assert [*by_copying.index] == [(23, 7), (23, 1)] and "path" not in by_copying

@@ -141,8 +141,8 @@ def test_the_same_weights_as_in_hugging_faces_layout(tied, tmp_path):
 
 
 def test_everything_that_takes_a_folder(tiny, tmp_path):
-    expected = ik.scan_heads(llama(), prompts=NO_PROMPTS, progress=False)
-    found = ik.scan_heads(tiny, prompts=NO_PROMPTS, progress=False)
+    expected = ik.scan_heads(llama(), TOKENS.numpy(), prompts=NO_PROMPTS, progress=False)
+    found = ik.scan_heads(tiny, TOKENS.numpy(), prompts=NO_PROMPTS, progress=False)
     xr.testing.assert_allclose(found, expected, atol=1e-4)
     assert ik.AttentionView(str(tiny), "ab ab")._header["tokens"] == ["<s>", "ab", " ab"]
     tiny.rename(tmp_path / "step500.gguf")

@@ -11,9 +11,12 @@ from ..scores.nulls import surprise
 from ..system.real_numbers import real_number
 
 BOTH = ("prefix_matching", "copying")
+LIFTS = ("direct_lift", "total_lift")
 
 
-def induction_heads(scores: xr.Dataset, min_prefix_matching: float = 0.3, min_copying: float = -0.5) -> pd.DataFrame:
+def induction_heads(
+    scores: xr.Dataset, min_prefix_matching: float = 0.3, min_copying: float = -0.5, min_lift: float = 0.1
+) -> pd.DataFrame:
     """The heads that meet both properties of an induction head (O22), strongest prefix matching first.
 
     `scores` is what `scan_heads` gives, or one step of a history (`history.isel(step=-1)`). A row a
@@ -27,11 +30,18 @@ def induction_heads(scores: xr.Dataset, min_prefix_matching: float = 0.3, min_co
     other one, at 0 twelve times. How far up a head can come is bounded by its width: an OV circuit of rank `d_head`
     cannot tell all tokens apart.
 
+    `copying` sees the direct path alone, but the heads of deep models copy through later layers. Where `scores` has
+    `direct_lift` and `total_lift`, these decide instead: a head copies if either is at least `min_lift` (nats), and the
+    column `path` says how: "direct" if at least half of what it adds goes straight to the logits, "later layers" if
+    less does, "direct, undone" if the total is below `min_lift`: later heads undo it, or would stand in for it, and
+    zeroing the head costs little. A head that lowers what it attends to is not among them.
+
     Raises HistoryError if `scores` has a step dimension or lacks prefix_matching or copying, or a threshold is
     no number.
     """
     min_prefix_matching = real_number(min_prefix_matching, "min_prefix_matching", "[-inf, inf]", HistoryError)
     min_copying = real_number(min_copying, "min_copying", "[-inf, inf]", HistoryError)
+    min_lift = real_number(min_lift, "min_lift", "(0, inf]", HistoryError)
     missing = [name for name in BOTH if name not in scores]
     if missing:
         raise HistoryError(f"the scores lack {', '.join(missing)}; scan the model with scan_heads")
@@ -46,5 +56,16 @@ def induction_heads(scores: xr.Dataset, min_prefix_matching: float = 0.3, min_co
     for name in BOTH:
         if f"{name}_null" in scores:
             table[f"{name}_p"] = surprise(table[name].to_numpy(), scores[f"{name}_null"].values)
-    both = (table["prefix_matching"] >= min_prefix_matching) & (table["copying"] >= min_copying)
+    copies = table["copying"] >= min_copying
+    if all(name in table for name in LIFTS):
+        copies = table[[*LIFTS]].max(axis=1) >= min_lift
+        table["path"] = [_path(direct, total, min_lift) for direct, total in table[[*LIFTS]].to_numpy()]
+    both = (table["prefix_matching"] >= min_prefix_matching) & copies
     return table[both].sort_values("prefix_matching", ascending=False)
+
+
+def _path(direct: float, total: float, min_lift: float) -> str:
+    """By which path a head copies, empty if it does not."""
+    if total >= min_lift:
+        return "direct" if direct >= total / 2 else "later layers"
+    return "direct, undone" if direct >= min_lift else ""

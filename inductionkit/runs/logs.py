@@ -16,8 +16,9 @@ from ..errors import RunError
 from .log_columns import Row, is_step, log_records
 from .safe_read import read_text
 
+TRAINER_STATE = "trainer_state.json"
 LOG_NAMES = (
-    "trainer_state.json",
+    TRAINER_STATE,
     "log.jsonl",
     "log.csv",
     "metrics.csv",  # Lightning
@@ -65,7 +66,8 @@ def first_log(folders: Iterable[Path], tokens_per_step: int | None = None) -> li
             try:
                 return _read(file, file.parent, tokens_per_step)[0]
             except RunError as refusal:
-                refusals.append(refusal)
+                if file.name != TRAINER_STATE:  # a Trainer writes one also where it logged no loss yet
+                    refusals.append(refusal)
     if refusals:
         warnings.warn(f"the run has no training losses: {refusals[0]}", RuntimeWarning, stacklevel=2)
     return []

@@ -33,15 +33,15 @@ def score_gradients(
     wanted = [SCORES[name] for name in names if name in names_from("gradients")]
     reasons: dict[str, str] = {}
     indirect = lens.indirect(heads)
-    if indirect:
+    through_all = [score.name for score in wanted if "direct path" not in score.needs]  # of the others it is told
+    if indirect and through_all:
         layers = ", ".join(map(str, indirect))
-        reasons[f"{', '.join(score.name for score in wanted)} in layer {layers}"] = next(iter(indirect.values()))
+        reasons[f"{', '.join(through_all)} in layer {layers}"] = next(iter(indirect.values()))
     direct = [score for score in wanted if "direct path" in score.needs]
     if direct and (not lens.has_direct_path or lens.logit_factor is None):
         wanted = [score for score in wanted if score not in direct]
-        reasons[", ".join(score.name for score in direct)] = (
-            "its logits are no linear function of the last norm's output"
-        )
+        if lens.has_direct_path:
+            reasons[", ".join(score.name for score in direct)] = "the model caps its logits"
     second = slice(sample.stop, 2 * sample.stop - sample.start)
     tokens = prompts[:, : second.stop]
     shares: dict[tuple[str, int], Share] = {}

@@ -74,8 +74,7 @@ class HeadScoring(Measurement):
         unknown = torch.full((lens.n_layers, lens.n_heads), torch.nan, dtype=torch.float32, device=lens.device)
         found: Found = {name: unknown.clone() for name in self.names}
         reasons = {f"layer {layer}": why for layer, why in lens.unscored.items()}
-        on_weights = [name for name in self.names if SCORES[name].source != "gradients"]
-        direct = ", ".join(name for name in on_weights if "direct path" in SCORES[name].needs)
+        direct = ", ".join(name for name in self.names if "direct path" in SCORES[name].needs)
         if direct and not lens.has_direct_path:
             reasons[direct] = "what a head writes passes more than one final norm on its way to the logits"
         elif direct:
@@ -274,8 +273,8 @@ def scan_heads(
         given = run.held_out() if held_out is None and run is not None else held_out
         rows = None if given is None else held_out_rows(given, lens, min_length=2)
         ready = head_scoring(lens, scores, heads, prompts, rows, effective_embedding, max_bytes)
-        if rows is None and run is None and getattr(lens.model, "tokenizer", None) is not None:
-            ready = replace(ready, text=default_text_rows(lens)[:N_TEXT_SEQUENCES])  # prompts stay as they are
+        if rows is None and run is None and (own := default_text_rows(lens)) is not None:
+            ready = replace(ready, text=own[:N_TEXT_SEQUENCES])  # prompts stay as they are
         return [ready]
 
     found = scan_source(source, scoring, "head scores", n_nulls, store, executor, on_error, progress)

@@ -49,12 +49,16 @@ def text_rows(lens: Lens, text: str | Iterable[str]) -> Rows:
     return rows
 
 
-def default_text_rows(lens: Lens) -> Rows:
+def default_text_rows(lens: Lens) -> Rows | None:
     """Return a short text of this package, plain English prose, as `text_rows` returns one of the user's.
 
-    It stands in for text of the training distribution where a model carries a tokenizer and no text was given.
+    It stands in for text of the training distribution where a model carries a tokenizer and no text was given. None
+    without a tokenizer, or where the tokenizer makes nothing of English prose that the model knows.
     """
-    return text_rows(lens, (files(__package__) / "default_text.txt").read_text(encoding="utf-8"))
+    try:
+        return text_rows(lens, (files(__package__) / "default_text.txt").read_text(encoding="utf-8"))
+    except ModelError:
+        return None
 
 
 def _strings(text: Any) -> list[str]:

@@ -1,4 +1,4 @@
-"""What zeroing heads does to a task: the loss on the tokens that count, against as many random heads."""
+"""Zero heads, measure the loss on the tokens that count for a task, and compare with as many random heads."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `induction_circuit` returns: heads with their roles, and the edges between them, as labelled data."""
+"""An induction circuit as labelled data: its heads with their roles, and the edges between them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a head is in an induction circuit, by its scores."""
+"""The role that a head has in an induction circuit, told from its scores."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a norm does to the residual stream, but for its division: it may subtract the mean, and it scales."""
+"""The linear parts of a norm: some norms subtract the mean, and most multiply by a learnt scale."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from functools import cached_property, partial
 from typing import Any
 
@@ -37,29 +37,16 @@ class Tape:
         self._logits: Tensor | None = None
         self._record()
 
-    def z(self, layer: int) -> Z:
-        """The heads' outputs, before `W_O`."""
-        return by_head(self._z[layer].detach(), self.lens.n_heads)
-
     @property
     def layers(self) -> list[int]:
-        """The layers whose heads write something that reaches the logits and can be traced."""
+        """The layers whose heads' outputs were recorded."""
         return sorted(self._z)
-
-    def logits(self, positions: slice) -> Float[Tensor, "sequence query d_vocab"]:
-        """The model's logits at some positions, with their graph."""
-        if self._logits is not None:
-            return self._logits[:, positions].float()
-        assert self._normalised is not None
-        with torch.enable_grad():
-            logits: Tensor = self.lens.model.unembed(self._normalised[:, positions])
-        return logits.float() * self._factor
 
     def lift(self, positions: slice, targets: Int[Tensor, "sequence query"]) -> Float[Tensor, ""]:
         """The logits of one target for each position, less the mean logit, summed."""
         with torch.enable_grad():
             if self._logits is not None:
-                logits = self.logits(positions)
+                logits = self._logits[:, positions].float()
                 return (logits.gather(2, targets[..., None])[..., 0] - logits.mean(2)).sum()
             assert self._normalised is not None
             unembedding = self.lens.model.unembed.W_U
@@ -67,14 +54,16 @@ class Tape:
             summed: Tensor = (self._normalised[:, positions].float() * rows).sum() * self._factor
             return summed
 
-    def direct_gradients(self, layer: int, positions: slice, targets: Int[Tensor, "sequence query"]) -> Z:
-        """The gradient of `lift` with respect to `z` at the positions along the direct path alone.
+    def direct_gradients(
+        self, layers: Iterable[int], positions: slice, targets: Int[Tensor, "sequence query"]
+    ) -> Gradients:
+        """The gradient of `lift` with respect to `z` at the positions, along the direct path alone, by layer.
 
         The final norm's scale counts as a constant: `W_O (U[t] - mean U) / sigma`.
         """
         circuits = self.lens.circuits()
-        rows = circuits.unembedding(targets) / self._sigma[:, positions, None]
-        return torch.einsum("sqm,hdm->sqhd", rows, circuits.output(layer)) * self._factor
+        rows = circuits.unembedding(targets) / self._sigma[:, positions, None] * self._factor
+        return {layer: torch.einsum("sqm,hdm->sqhd", rows, circuits.output(layer)) for layer in layers}
 
     @cached_property
     def _sigma(self) -> Float[Tensor, "sequence position"]:
@@ -89,21 +78,12 @@ class Tape:
             raise ModelError(f"the logits of {self.lens.name} are capped: they are no constant times W_U's")
         return self.lens.logit_factor
 
-    def gradients(
-        self, output: Tensor, layers: Sequence[int] | None = None, weights: Tensor | None = None
-    ) -> Gradients:
-        """The gradient of an output with respect to `z` of each of `layers`; zero where it does not depend on it.
-
-        `weights` are those of the output's entries, one for a scalar. The graph is kept for further gradients.
-        """
-        asked = self.layers if layers is None else list(layers)
+    def gradients(self, output: Float[Tensor, ""]) -> Gradients:
+        """The gradient of an output with respect to `z`, without the layers on which it does not depend."""
         with explaining(f"no gradient can be had of {name_of(self.lens.model)}"):
-            found = torch.autograd.grad(
-                output, [self._z[layer] for layer in asked], weights, retain_graph=True, allow_unused=True
-            )
+            found = torch.autograd.grad(output, [*self._z.values()], allow_unused=True)
         return {
-            layer: by_head(torch.zeros_like(self._z[layer]) if each is None else each, self.lens.n_heads).float()
-            for layer, each in zip(asked, found)
+            layer: by_head(each, self.lens.n_heads).float() for layer, each in zip(self._z, found) if each is not None
         }
 
     def _record(self) -> None:

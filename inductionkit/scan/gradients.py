@@ -42,6 +42,7 @@ def score_gradients(
         wanted = [score for score in wanted if score not in direct]
         if lens.has_direct_path:
             reasons[", ".join(score.name for score in direct)] = "the model caps its logits"
+    traced = sorted(heads.keys() - indirect.keys())
     second = slice(sample.stop, 2 * sample.stop - sample.start)
     tokens = prompts[:, : second.stop]
     shares: dict[tuple[str, int], Share] = {}
@@ -53,17 +54,21 @@ def score_gradients(
             sought = followers(batch)[:, second]
             targets = batch.gather(1, sought.int().argmax(2))
             total = tape.gradients(tape.lift(second, targets))
+            along = tape.direct_gradients(traced, second, targets) if set(direct) & set(wanted) else {}
         except ModelError as error:
             return reasons | {", ".join(score.name for score in wanted): str(error)}
-        for layer in heads.keys() - indirect.keys():
+        if cut := [layer for layer in traced if layer not in total]:
+            layers = ", ".join(map(str, cut))
+            reasons[f"total_lift in layer {layers}"] = "what heads write here is not on the way to the logits"
+        for layer in traced:
+            if layer in cut:
+                continue
             chosen = heads[layer]
             seen = OnSecondRepeat(
                 pattern=tape.patterns[layer].detach()[:, chosen, second],
                 followers=sought,
                 values=tape.values[layer].detach()[:, :, chosen],
-                direct=tape.direct_gradients(layer, second, targets)[:, :, chosen]
-                if set(direct) & set(wanted)
-                else None,
+                direct=along[layer][:, :, chosen] if along else None,
                 total=total[layer][:, second][:, :, chosen],
             )
             for score in wanted:

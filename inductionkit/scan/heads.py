@@ -235,11 +235,12 @@ def scan_heads(
     a run.
 
     `prefix_matching`, `copying`, `logit_lift` and `duplicate_token` come from one pass over repeated random tokens,
-    which stops at the last layer's attention; `previous_token` from one over `held_out`, tokens of the training
-    distribution (NaN without), of which 8 sequences are read; `text`, one string or several, stands in for them where
-    the model carries a tokenizer, and by default a short text of this package. `ov_copying`, `k_composition`,
-    `q_composition` and `v_composition` come from weights, `qk_trace` from both, `direct_lift` and `total_lift` from a
-    pass over two repeats and back; ask for these by name or with `scores="all"`. Where `heads`
+    which stops at the last layer's attention. `previous_token` comes from a pass over `held_out`, tokens of the
+    training distribution, of which 8 sequences are read. If the model carries a tokenizer, you can pass `text`, one
+    string or several, instead; without either, a short text of this package is read, and without a tokenizer the score
+    is NaN. `ov_copying`, `k_composition`, `q_composition` and `v_composition` come from weights, `qk_trace` from both,
+    `direct_lift` and `total_lift` from a pass over two repeats and back; ask for these by name or with `scores="all"`.
+    Where `heads`
     are given, as (layer, head) pairs or labels such as "1.3", the others stay NaN. `prompts` are the settings of the
     random tokens, which are drawn from the tokens of `held_out` where that has enough. With `effective_embedding`,
     `ov_copying` reads tokens through the first MLP. Prompts are run in batches whose activations take about

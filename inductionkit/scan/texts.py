@@ -12,6 +12,7 @@ import torch
 
 from ..errors import ModelError
 from ..lens import Lens
+from ..scores.word_prompts import encoded
 from .held_out import Rows
 
 LONGEST_ROW = 256  # tokens, with the BOS token
@@ -37,7 +38,7 @@ def text_rows(lens: Lens, text: str | Iterable[str]) -> Rows:
     bos, eos = lens.bos, getattr(tokenizer, "eos_token_id", None)
     start = [] if bos is None else [bos]
     between = start if eos is None else [eos]
-    documents = [ids for string in _strings(text) if (ids := _encoded(tokenizer, string))]
+    documents = [ids for string in _strings(text) if (ids := encoded(tokenizer, string))]
     stream = np.array([*chain.from_iterable([*between, *ids] for ids in documents)][len(between) :], np.int64)
     n_rows = -(-len(stream) // max(1, min(LONGEST_ROW, lens.n_ctx) - len(start)))
     length = len(stream) // max(n_rows, 1)
@@ -70,9 +71,3 @@ def _strings(text: Any) -> list[str]:
         if not isinstance(string, str):
             raise ModelError(f"text holds a {type(string).__name__}; give strings, and token ids as held_out=")
     return strings
-
-
-def _encoded(tokenizer: Any, string: str) -> list[int]:
-    """Return the tokens of a string without special ones, by a tokenizer of transformers or of tokenizers."""
-    encoded = tokenizer.encode(string, add_special_tokens=False)
-    return list(getattr(encoded, "ids", encoded))

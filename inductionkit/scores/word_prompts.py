@@ -150,9 +150,9 @@ def word_list_prompts(
 
 def spelled(tokenizer: Any, text: str) -> list[int]:
     """The tokens of `text` inside a longer text; none if the tokenizer does not know it. Raises ModelError."""
-    start, whole = (_encoded(tokenizer, each) for each in (BEFORE, BEFORE + text))
+    start, whole = (encoded(tokenizer, each) for each in (BEFORE, BEFORE + text))
     if not start or whole[: len(start)] != start:  # it merged with what is before it
-        start, whole = [], _encoded(tokenizer, text)
+        start, whole = [], encoded(tokenizer, text)
     unknown = getattr(tokenizer, "unk_token_id", None)
     if unknown is None and hasattr(tokenizer, "token_to_id"):
         unknown = tokenizer.token_to_id(getattr(tokenizer.model, "unk_token", None) or "")
@@ -168,7 +168,8 @@ def _strings(words: Iterable[Any]) -> list[str]:
     return named
 
 
-def _encoded(tokenizer: Any, text: str) -> list[int]:
+def encoded(tokenizer: Any, text: str) -> list[int]:
+    """The tokens of a text without special ones, by a tokenizer of transformers or of tokenizers."""
     try:
         ids = tokenizer.encode(text, add_special_tokens=False)
     except (AttributeError, TypeError):

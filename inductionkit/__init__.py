@@ -26,6 +26,7 @@ _HOME = {
     "example_history": "history",
     "find_phase_change": "phase",
     "icl_score": "scores.icl",
+    "induction_circuit": "circuit",
     "induction_heads": "phase",
     "open_history": "history",
     "open_run": "runs",

@@ -5,6 +5,7 @@ from . import phase as phase
 from . import superposition as superposition
 from . import widgets as widgets
 from .ablation import scan_ablations as scan_ablations
+from .circuit import induction_circuit as induction_circuit
 from .display.head_scores import HeadScores as HeadScores
 from .errors import InductionKitError as InductionKitError
 from .history import example_history as example_history

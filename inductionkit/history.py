@@ -77,7 +77,8 @@ VARIABLES = {
         ("step", "layer", "head", "text", "key"),
         "float32",
         "nats",
-        "OV logit lift of each token of the history's texts on itself, were it all that is attended to",
+        "OV logit lift of each token of the history's texts on itself, were it all that is attended to; mean over the "
+        "queries that see it",
         "O22",
     ),
     "token": Variable(("text", "query"), "str", "", "tokens of the history's texts"),

@@ -11,6 +11,7 @@ import itertools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import slow_scores
@@ -204,6 +205,75 @@ class SlowModel:
         )
 
     @torch.no_grad()
+    def own_lift(self, written: np.ndarray, tokens: np.ndarray, queries: np.ndarray, own: np.ndarray) -> np.ndarray:
+        """(query, source): how fast the logit of each source's `own` token, less the mean logit, rises at each query
+        with what the source writes (source, d_model), the final norm's division held; by whole passes with a little of
+        it added."""
+        n = len(written)
+        norm, epsilon = self.final_norm, 1e-4
+        scale = torch.tensor(scale_and_bias(norm, self.d_model)[0])
+        changes = scale * torch.tensor(self.project(written))
+        source, query = torch.arange(n).repeat(n), torch.tensor(queries).repeat_interleave(n)
+        logits = []
+
+        def add(module: nn.Module, given: tuple, out: torch.Tensor, sign: int) -> torch.Tensor:
+            stream = torch.tensor(self.project(given[0].numpy()))
+            eps = next(getattr(norm, name) for name in ("eps", "variance_epsilon") if hasattr(norm, name))
+            sigma = (stream.square().mean(-1) + eps).sqrt()[torch.arange(n * n), query]
+            out = out.clone()
+            out[torch.arange(n * n), query] += sign * epsilon * changes[source] / sigma[:, None]
+            return out
+
+        for sign in (1, -1):
+            with _hooked([norm], partial(add, sign=sign)):
+                batch = torch.tensor(tokens)[None].expand(n * n, -1)
+                seen = self.model(batch, use_cache=False).logits
+            logits.append(seen[torch.arange(n * n), query])
+        rise = (logits[0] - logits[1]) / (2 * epsilon)
+        rises = rise[torch.arange(n * n), torch.tensor(own)[source]] - rise.mean(1)
+        return rises.reshape(n, n).numpy()
+
+    @torch.no_grad()
+    def moved(self, tokens: np.ndarray, layer: int, head: int, queries: np.ndarray, keys: np.ndarray) -> np.ndarray:
+        """(query, d_head): what a head adds to its output at each query by attending to one key, `A[i,f] v_f`; values,
+        biases and all, are those that give the output: `A^-1 z`."""
+        seen: list[torch.Tensor] = []
+        output = self.layers[layer].get_submodule(self.names.output)
+        handle = output.register_forward_pre_hook(lambda module, given: seen.append(given[0][0].clone()))
+        try:
+            run = self.model(torch.tensor(tokens)[None], output_attentions=True, use_cache=False)
+        finally:
+            handle.remove()
+        pattern = run.attentions[layer][0, head].numpy()
+        values = np.linalg.solve(pattern, seen[0].unflatten(-1, (self.n_heads, -1))[:, head].numpy())
+        return pattern[queries, keys][:, None] * values[keys]
+
+    @torch.no_grad()
+    def total_rise(
+        self, tokens: np.ndarray, layer: int, head: int, queries: np.ndarray, moved: np.ndarray, own: np.ndarray
+    ) -> np.ndarray:
+        """How fast the logit of each query's `own` token, less the mean logit, rises, summed over the queries and
+        divided by their number, as the head's output grows by `moved` at all of them; by whole passes."""
+        epsilon = 1e-4
+
+        def add(module: nn.Module, given: tuple, sign: int) -> torch.Tensor:
+            heads = given[0].unflatten(-1, (self.n_heads, -1)).clone()
+            heads[0, queries, head] += sign * epsilon * torch.tensor(moved)
+            return heads.flatten(-2)
+
+        rises = []
+        for sign in (1, -1):
+            handle = (
+                self.layers[layer].get_submodule(self.names.output).register_forward_pre_hook(partial(add, sign=sign))
+            )
+            try:
+                logits = self.model(torch.tensor(tokens)[None], use_cache=False).logits[0, queries]
+            finally:
+                handle.remove()
+            rises.append(logits[np.arange(len(queries)), own] - logits.mean(1))
+        return ((rises[0] - rises[1]) / (2 * epsilon)).mean().numpy()
+
+    @torch.no_grad()
     def loss_without(self, tokens: torch.Tensor, layer: int, head: int) -> float:
         """The mean loss with what one head gives to `W_O` set to 0."""
 
@@ -287,8 +357,12 @@ def pass_scores(slow: SlowModel, prompts: np.ndarray, text: np.ndarray, bos: int
     w_u = slow.unembedding()
     found: dict[str, np.ndarray] = {
         name: np.zeros((len(slow.layers), slow.n_heads))
-        for name in ("prefix_matching", "duplicate_token", "previous_token", "copying", "logit_lift")
-    }
+        for name in (
+            "prefix_matching", "duplicate_token", "previous_token", "copying", "logit_lift", "direct_lift", "total_lift"
+        )
+    }  # fmt: skip
+    two_repeats = prompts[:, : start + 2 * n_distinct]
+    second = np.arange(start + n_distinct, start + 2 * n_distinct)
     for layer, head in itertools.product(range(len(slow.layers)), range(slow.n_heads)):
         patterns = [run.patterns[layer][head] for run in runs]
         found["prefix_matching"][layer, head] = np.mean(
@@ -307,14 +381,22 @@ def pass_scores(slow: SlowModel, prompts: np.ndarray, text: np.ndarray, bos: int
             value = slow.values(layer, run.read[layer][first])[head]
             written = slow.enter_stream(value @ output[head], layer)
             u = written @ w_u
+            own = slow.own_lift(written, row, np.arange(first.start, first.stop), row[first])
             for i in range(n_distinct):
                 attention, tokens = pattern[first, first][i], row[first]
                 for j in range(n_distinct):
                     attended += attention[j] * max(u[j, tokens[j]], 0)
                     sample += attention[j] * np.maximum(u[j, tokens], 0).sum()
-                lifts.append(sum(attention[j] * u[j, tokens[j]] for j in range(n_distinct)) / attention.sum())
+                lifts.append(sum(attention[j] * own[i, j] for j in range(n_distinct)) / attention.sum())
         found["copying"][layer, head] = 4 * attended / (attended + sample) - 1
         found["logit_lift"][layer, head] = np.mean(lifts)
+        direct, total = [], []
+        for row in two_repeats:
+            moved = slow.moved(row, layer, head, second, second - n_distinct + 1)
+            written = slow.enter_stream(moved @ output[head], layer)
+            direct.append(np.diagonal(slow.own_lift(written, row, second, row[second - n_distinct + 1])))
+            total.append(slow.total_rise(row, layer, head, second, moved, row[second - n_distinct + 1]))
+        found["direct_lift"][layer, head], found["total_lift"][layer, head] = np.mean(direct), np.mean(total)
     return found
 
 

@@ -14,7 +14,9 @@ def norm(x, weight, bias, eps=1e-5):
 
 
 def run(state, tokens, n_heads):
-    """Patterns [layer][head][query, key], values [layer][head][position] without biases, logits, of one sequence."""
+    """Patterns [layer][head][query, key], values [layer][head][position] without biases, logits, of one sequence;
+    last, what the final norm divides each position by.
+    """
     state = {name: np.asarray(array, dtype=np.float64) for name, array in state.items()}
     n_layers = 1 + max(int(name.split(".")[1]) for name in state if name.startswith("blocks"))
     x = state["embed.weight"][tokens] + state["pos_embed.weight"][: len(tokens)]
@@ -41,7 +43,7 @@ def run(state, tokens, n_heads):
             out += pattern @ v @ w_o.T
         x = x + out + own["attn.o.bias"]
     logits = norm(x, state["ln_final.weight"], state["ln_final.bias"]) @ state["unembed.weight"].T
-    return patterns, values, logits
+    return patterns, values, logits, np.sqrt(x.var(-1) + 1e-5)
 
 
 def prefix_matching(pattern, tokens):
@@ -62,8 +64,11 @@ def duplicate_token(pattern, tokens):
     return per_query
 
 
-def copying_terms(pattern, written, tokens, state):
-    """(raised on the attended token, raised on the whole sample, lift per query) of one sequence of distinct tokens."""
+def copying_terms(pattern, written, tokens, state, sigma):
+    """(raised on the attended token, raised on the whole sample, lift per query) of one sequence of distinct tokens.
+
+    `sigma` is what the final norm divides each query by.
+    """
     scale = np.asarray(state["ln_final.weight"], dtype=np.float64)
     w_u = np.asarray(state["unembed.weight"], dtype=np.float64)
     attended = sample = 0.0
@@ -76,5 +81,5 @@ def copying_terms(pattern, written, tokens, state):
         for i in range(len(tokens)):
             attended += pattern[i, j] * rise[tokens[j]]
             sample += pattern[i, j] * sum(rise[t] for t in tokens)
-            lifts[i, j] = pattern[i, j] * lift[tokens[j]]
+            lifts[i, j] = pattern[i, j] * lift[tokens[j]] / sigma[i]
     return attended, sample, [lifts[i].sum() / pattern[i].sum() for i in range(len(tokens))]

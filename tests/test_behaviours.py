@@ -30,7 +30,7 @@ RAGGED = Behaviour("ragged", [[0, 5, 9, 5, 9, 31], [0, 7], [0, 3, 3, 44]], [[0, 
 
 def slow_losses(state: dict, row: tuple[int, ...]) -> list[float]:
     """Loss of each token but the first, from the slow forward pass, in float64."""
-    _, _, logits = slow_scores.run(state, np.array(row), 3)
+    _, _, logits, _ = slow_scores.run(state, np.array(row), 3)
     return [np.log(np.exp(logits[i]).sum()) - logits[i][row[i + 1]] for i in range(len(row) - 1)]
 
 

@@ -8,10 +8,10 @@ import xarray as xr
 from drawn_circuits import circuit_of
 
 from inductionkit.circuit.along_run import circuits_of
-from inductionkit.circuit.result import ROLES
-from inductionkit.circuit.roles import role_of
 from inductionkit.errors import HistoryError
 from inductionkit.phase import induction_heads
+from inductionkit.phase.heads import head_roles
+from inductionkit.scores.roles import ROLES, RoleRule
 from inductionkit.testing import synthetic_history
 
 
@@ -30,7 +30,7 @@ from inductionkit.testing import synthetic_history
     ],
 )
 def test_roles(scores, role):
-    assert role_of(scores) == role
+    assert RoleRule().role_of(scores) == role
     assert role in ROLES
 
 
@@ -41,8 +41,9 @@ def test_the_sentence_names_who_writes_who_matches_and_who_raises():
         ("17.4", "prefix-matching", 0.83, 0, 0, 0, -0.08, 0),
         ("18.6", "induction", 0.91, 0, 0, 0.18, 2.11, 2.4),
     ]
-    assert repr(circuit_of(nodes, [], 30, 9, model="a model")) == (
-        "a model: 16.0 writes the previous token; 17.3, 17.4, 18.6 match on what stood before; "
+    edges = [("16.0", "17.3", "K", 0.9, np.nan), ("16.0", "17.4", "K", 0.9, np.nan), ("16.0", "18.6", "Q", 0.9, np.nan)]
+    assert repr(circuit_of(nodes, edges, 30, 9, model="a model")) == (
+        "a model: 16.0 writes the previous token; 17.3, 17.4 match on it; 18.6 matches by other ways; "
         "18.6, 17.3 raise the token by 2.1, 1.4 nats"
     )
     assert repr(circuit_of([], [], 2, 2, model="a model")) == "a model: no induction circuit"
@@ -104,4 +105,18 @@ def test_induction_heads_of_a_language_model_copy_by_any_path():
         "23.1": "direct, undone",
     }  # fmt: skip
     by_copying = induction_heads(scores.drop_vars(["direct_lift", "total_lift"]))
-    assert [*by_copying.index] == [(23, 7), (23, 1)] and "path" not in by_copying
+    assert [*by_copying.index] == [(23, 7), (23, 1)] and set(by_copying["path"]) == {"unknown path"}
+    roles = head_roles(scores)["role"]
+    assert roles[17, 5] == "prefix-matching" and roles[24, 4] == "anti-copying" and roles[23, 1] == "copying"
+
+
+def test_beside_nulls_the_largest_null_lift_is_the_measure():
+    values = {"prefix_matching": [[0.9, 0.9, 0.9]], "copying": [[0.5, 0.5, 0.5]], "direct_lift": [[0.04, 0.06, 0.3]]}
+    values["total_lift"] = [[0.0, 0.0, 0.0]]
+    scores = xr.Dataset(
+        {name: (("layer", "head"), rows) for name, rows in values.items()}, {"layer": [0], "head": range(3)}
+    )
+    assert [*induction_heads(scores).index] == [(0, 2)]
+    scores["direct_lift_null"] = (("null", "layer", "head"), [[[0.01, -0.05, 0.02]]])
+    assert {*induction_heads(scores).index} == {(0, 1), (0, 2)}
+    assert induction_heads(scores)["direct_lift_p"].tolist() == [0.25, 0.25]

@@ -18,8 +18,8 @@ from drawn_circuits import (
 )
 from matplotlib.text import Annotation
 
-from inductionkit.circuit.result import ROLES
 from inductionkit.errors import HistoryError
+from inductionkit.scores.roles import ROLES
 from inductionkit.testing import synthetic_history
 from inductionkit.widgets import PhaseExplorer, _circuit_data
 from inductionkit.widgets._circuit_layout import CAPACITIES, place_nodes

@@ -232,7 +232,7 @@ def slow_scan(model, prompts: FuzzyPrompts) -> tuple[np.ndarray, np.ndarray]:
     matching, lift = np.empty((2, 2, 3, int(prompts.queries.sum())))
     at = 0
     for row, targets, answers in zip(*(each.numpy() for each in (prompts.tokens, prompts.targets, prompts.answers))):
-        patterns, written, _ = slow_scores.run(state, row, 3)
+        patterns, written, _, _ = slow_scores.run(state, row, 3)
         for i in range(len(row)):
             if not targets[i].any():
                 continue

@@ -62,14 +62,14 @@ def test_it_agrees_with_scanning_one_model(history, run):
 def test_ov_lift_of_each_token_equals_the_slow_one(history, run):
     state = run.checkpoint(40).read()
     tokens = run.held_out()[0, :64].astype(int)
-    _, written, _ = slow_scores.run(state, tokens, run.model["n_heads"])
+    _, written, _, sigma = slow_scores.run(state, tokens, run.model["n_heads"])
     lifts = np.array(
         [
             # Attending to one token alone, "copying" is the lift of that token.
-            [slow_scores.copying_terms(np.eye(64), head, tokens, state)[2] for head in layer]
+            [slow_scores.copying_terms(np.eye(64), head, tokens, state, np.ones(64))[2] for head in layer]
             for layer in written
         ]
-    )
+    ) * [np.mean(1 / sigma[key:]) for key in range(64)]  # the final norm divides at the queries that see the key
     assert np.abs(lifts).max() > 0.01
     found = history["ov_lift"].sel(step=40, text="held-out text")
     np.testing.assert_allclose(found[..., :64], lifts, atol=1e-4)

@@ -17,7 +17,12 @@ ROOMS = (
     "phase", "circuit", "plots", "widgets", "report", "bundled", "demo", "cli", "testing",
 )  # fmt: skip
 WITHOUT_TORCH = {"errors", "display", "history", "phase", "circuit", "plots", "widgets", "report"}
-WITH_A_MODEL = {"widgets.attention_view", "widgets._text"}  # they run the model that they are given
+WITH_A_MODEL = {
+    "widgets.attention_view",
+    "widgets._text",
+    "circuit.finding",
+    "circuit.verifying",
+}  # they run the model that they are given
 HEAVY = {"torch", "transformers", "transformer_lens"}
 
 

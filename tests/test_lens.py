@@ -74,7 +74,7 @@ def test_nothing_after_the_last_attention_is_computed():
 def test_token_losses_equal_the_slow_ones():
     model = random_model()
     state = {name: tensor.numpy() for name, tensor in model.state_dict().items()}
-    _, _, logits = slow_scores.run(state, TOKENS[0].numpy(), 3)
+    _, _, logits, _ = slow_scores.run(state, TOKENS[0].numpy(), 3)
     log_probabilities = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
     expected = -log_probabilities[np.arange(29), TOKENS[0, 1:].numpy()]
     np.testing.assert_allclose(Lens(model).token_losses(TOKENS)[0], expected, atol=1e-4)

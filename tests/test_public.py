@@ -35,12 +35,11 @@ def test_exported_names():
     assert ik.__all__ == [
         "AblationView", "AttentionView", "Behaviour", "CircuitView", "FuzzyPrompts", "HeadScan", "HeadScores",
         "InductionKitError", "PhaseChange", "PhaseComparison", "PhaseCriteria", "PhaseExplorer", "PromptSettings",
-        "SuperpositionView",
-        "TrainingWatch", "ablation", "check_conversion", "example_history", "find_phase_change", "icl_score",
-        "induction_heads", "open_history", "open_run", "phase", "save_history", "scan_ablations", "scan_behaviours",
-        "scan_fuzzy", "scan_heads", "scan_run", "superposition", "widgets",
+        "SuperpositionView", "TrainingWatch", "ablation", "check_conversion", "example_history", "find_phase_change",
+        "icl_score", "induction_circuit", "induction_heads", "open_history", "open_run", "phase", "save_history",
+        "scan_ablations", "scan_behaviours", "scan_fuzzy", "scan_heads", "scan_run", "superposition", "widgets",
     ]  # fmt: skip
-    assert len(ik.__all__) <= 32
+    assert len(ik.__all__) <= 33
     for name in ik.__all__:
         assert getattr(ik, name).__doc__, f"{name} has no docstring"
     with pytest.raises(AttributeError, match="no attribute 'scan_everything'"):

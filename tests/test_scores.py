@@ -46,26 +46,28 @@ def test_fast_scores_equal_the_slow_ones(seed):
     settings_ = PromptSettings(n_sequences=2, n_distinct=12, n_repeats=3, seed=seed)
     fast = scan_heads(model, held_out=TEXT, prompts=settings_)
     tokens = repeated_random_tokens(SHAPE["d_vocab"], 0, settings_).numpy()
-    slow = {name: np.zeros((2, 3)) for name in DEFAULT_SCORES}
+    slow = {name: np.zeros((2, 3)) for name in DEFAULT_SCORES if name not in ("direct_lift", "total_lift")}
     runs = [slow_scores.run(state, row, 3) for row in tokens]
     texts = [slow_scores.run(state, row, 3) for row in TEXT.numpy()]
     for layer in range(2):
         for head in range(3):
             at = (layer, head)
-            matched = [slow_scores.prefix_matching(p[layer][head], row) for (p, _, _), row in zip(runs, tokens)]
-            repeated = [slow_scores.duplicate_token(p[layer][head], row) for (p, _, _), row in zip(runs, tokens)]
+            matched = [slow_scores.prefix_matching(p[layer][head], row) for (p, _, _, _), row in zip(runs, tokens)]
+            repeated = [slow_scores.duplicate_token(p[layer][head], row) for (p, _, _, _), row in zip(runs, tokens)]
             slow["prefix_matching"][at] = np.mean(matched)
             slow["duplicate_token"][at] = np.mean(repeated)
-            slow["previous_token"][at] = np.mean([np.diagonal(p[layer][head], -1) for p, _, _ in texts])
+            slow["previous_token"][at] = np.mean([np.diagonal(p[layer][head], -1) for p, _, _, _ in texts])
             first = slice(1, 13)
             terms = [
-                slow_scores.copying_terms(p[layer][head][first, first], v[layer][head][first], row[first], state)
-                for (p, v, _), row in zip(runs, tokens)
+                slow_scores.copying_terms(
+                    p[layer][head][first, first], v[layer][head][first], row[first], state, s[first]
+                )
+                for (p, v, _, s), row in zip(runs, tokens)
             ]
             attended, sample = sum(t[0] for t in terms), sum(t[1] for t in terms)
             slow["copying"][at] = 4 * attended / (attended + sample) - 1
             slow["logit_lift"][at] = np.mean([t[2] for t in terms])
-    for name in DEFAULT_SCORES:
+    for name in slow:  # the lifts are compared in test_architectures
         np.testing.assert_allclose(fast[name], slow[name], atol=1e-5, err_msg=name)
 
 

@@ -8,8 +8,8 @@ import xarray as xr
 
 from ..errors import HistoryError
 from ..history import validate
+from ..scores.roles import RoleRule
 from .result import EDGE_COLUMNS, NODE_FIGURES, SIDES, InductionCircuit
-from .roles import role_of
 
 EDGES = ("edge_from", "edge_to", "edge_side", "edge_share")
 
@@ -20,7 +20,7 @@ def circuits_of(history: xr.Dataset) -> list[InductionCircuit]:
     `edge_from` and `edge_to` are `layer * n_heads + head`, -1 for no edge; `edge_side` counts in `SIDES`. Raises
     HistoryError if the history has no such edges, or they name heads or sides that there are not.
     """
-    validate(history, EDGES)
+    validate(history, (*EDGES, "prefix_matching"))
     n_layers, n_heads = (history.sizes.get(dim, 0) for dim in ("layer", "head"))
     if any(history[name].dims != ("step", "edge") for name in EDGES) or not n_layers * n_heads:
         raise HistoryError(f"{', '.join(EDGES)} must have the dims (step, edge), beside scores by layer and head")
@@ -34,10 +34,11 @@ def circuits_of(history: xr.Dataset) -> list[InductionCircuit]:
         if ((ends < 0) | (ends >= n_layers * n_heads)).any() or ((sides < 0) | (sides >= len(SIDES))).any():
             step = history["step"].values[index]
             raise HistoryError(f"the edges at step {step} name heads or sides that the history does not have")
-        names = sorted({divmod(int(head), n_heads) for head in ends.ravel()})
+        matching = np.argwhere(scores["prefix_matching"][index] >= RoleRule().min_prefix_matching)
+        names = sorted({*map(tuple, matching.tolist()), *(divmod(int(head), n_heads) for head in ends.ravel())})
         rows = [{name: values[(index, *head)] for name, values in scores.items()} for head in names]
         nodes = pd.DataFrame(rows, index=_index(names), columns=NODE_FIGURES, dtype=float)
-        nodes.insert(0, "role", [role_of(row) for row in rows])
+        nodes.insert(0, "role", [RoleRule().role_of(row) for row in rows])
         named = [SIDES[number] for number in sides]
         columns = [*np.divmod(ends[0], n_heads), *np.divmod(ends[1], n_heads), named, share[there].astype(float)]
         edges = pd.DataFrame(dict(zip(EDGE_COLUMNS, [*columns, np.full(len(named), np.nan)])))

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-ROLES = ("previous-token", "duplicate-token", "prefix-matching", "induction", "copying", "anti-copying", "")
 SIDES = ("K", "Q", "V")
 
 # Columns of `nodes`, indexed by (layer, head), beside `role`; NaN where a score is not known.
@@ -31,7 +30,8 @@ class InductionCircuit:
 
     `nodes` is a DataFrame indexed by (layer, head) of the heads that take part: `role`, one of `ROLES`, and the
     figures behind it. `edges` is a DataFrame of what one head does to another. `tokens` are the strings of one prompt,
-    `patterns` the attention of each node on it (node, query, key), 0 to 1, in the order of `nodes`.
+    `patterns` the attention of each node on it (node, query, key), 0 to 1, in the order of `nodes`. `untraced` says
+    which edges could not be looked for, and why.
     """
 
     model: str
@@ -41,6 +41,7 @@ class InductionCircuit:
     edges: pd.DataFrame
     tokens: Sequence[str] = ()
     patterns: np.ndarray | None = None
+    untraced: Sequence[str] = ()
 
     def __repr__(self) -> str:
         known = self.nodes.reindex(columns=["role", "total_lift"])
@@ -48,15 +49,31 @@ class InductionCircuit:
         raising = raising.sort_values("total_lift", ascending=False)
         matching = self.nodes[self.nodes["role"].isin(["induction", "copying", "anti-copying", "prefix-matching"])]
         writing = self.nodes[self.nodes["role"] == "previous-token"]
+        reading = self._readers_of(writing)
+        others = matching[~matching.index.isin(reading.index)]
         said = []
         if len(writing):
             said.append(f"{_named(writing)} write{'s' * (len(writing) == 1)} the previous token")
-        if len(matching):
-            said.append(f"{_named(matching)} match{'es' * (len(matching) == 1)} on what stood before")
+        if len(reading):
+            pronoun = "it" if len(writing) == 1 else "them"
+            said.append(f"{_named(reading)} match{'es' * (len(reading) == 1)} on {pronoun}")
+        if len(others):
+            said.append(f"{_named(others)} match{'es' * (len(others) == 1)} by other ways")
         if len(raising):
             lifts = ", ".join(f"{lift:.1f}" for lift in raising["total_lift"])
             said.append(f"{_named(raising)} raise{'s' * (len(raising) == 1)} the token by {lifts} nats")
         return f"{self.model}: {'; '.join(said) or 'no induction circuit'}"
+
+    def _readers_of(self, nodes: pd.DataFrame) -> pd.DataFrame:
+        """The nodes of which one of these is the strongest on side K."""
+        keys = self.edges[self.edges["side"] == "K"]
+        strongest = keys.sort_values("share", ascending=False).drop_duplicates(["to_layer", "to_head"])
+        made = {
+            (row.to_layer, row.to_head)
+            for row in strongest.itertuples()
+            if (row.from_layer, row.from_head) in nodes.index and row.share > 0
+        }
+        return self.nodes[self.nodes.index.isin(made)]
 
 
 def _named(nodes: pd.DataFrame) -> str:

@@ -84,7 +84,7 @@ class Circuits:
 
         This is `v_j W_O W_U`, with `targets` the rows of `W_U` (see `unembedding`). `v_j` is without biases, which
         write the same for any attended token. The final norm's division, soft-capping and factors on the logits are
-        left out too.
+        left out too; `Readout` has them.
         """
         n_sequences, n_targets, _ = targets.shape
         # From the right: the products of targets and W_O are small, what each source writes is not.
@@ -93,10 +93,37 @@ class Circuits:
         lifts: Tensor = (values.float() - self.value_bias(layer)).transpose(1, 2) @ seen
         return lifts
 
+    def written(
+        self, layer: int, values: Float[Tensor, "sequence position head d_head"]
+    ) -> Float[Tensor, "sequence head position d_model"]:
+        """Return what each source alone writes into the residual stream, without biases: `v_j W_O`."""
+        rows: Tensor = (values.float() - self.value_bias(layer)).transpose(1, 2) @ self.output(layer)
+        return rows
+
     def unembedding(self, tokens: Int[Tensor, " *batch"]) -> Float[Tensor, "*batch d_model"]:
         """Return rows of the unembedding, the final norm folded in, less the mean over the vocabulary."""
-        rows = self._model.unembed.W_U.T[tokens.to(self._model.unembed.W_U.device)].float()
-        return self._centred(scaled_by(getattr(self._model, "ln_final", None), rows - self._mean_unembedding))
+        return self._after_final_norm(self._rows(tokens) - self._mean_unembedding)
+
+    def uncentred_unembedding(self, tokens: Int[Tensor, " *batch"]) -> Float[Tensor, "*batch d_model"]:
+        """Return rows of the unembedding with the final norm folded in, the mean over the vocabulary left in."""
+        return self._after_final_norm(self._rows(tokens))
+
+    def weighted_unembedding(self, weights: Float[Tensor, "*batch d_vocab"]) -> Float[Tensor, "*batch d_model"]:
+        """Return weighted sums of all rows of `uncentred_unembedding`."""
+        return self._after_final_norm(weights @ self._model.unembed.W_U.T.float())
+
+    def raw_logits(self, normalised: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch d_vocab"]:
+        """Return what `W_U` makes of the normalised residual stream."""
+        bias = getattr(self._model.unembed, "b_U", None)
+        raw: Tensor = normalised.float() @ self._model.unembed.W_U.float()
+        return raw if bias is None else raw + bias.float()
+
+    def _rows(self, tokens: Tensor) -> Tensor:
+        rows: Tensor = self._model.unembed.W_U.T[tokens.to(self._model.unembed.W_U.device)].float()
+        return rows
+
+    def _after_final_norm(self, rows: Float[Tensor, "... d_model"]) -> Float[Tensor, "... d_model"]:
+        return self._centred(scaled_by(getattr(self._model, "ln_final", None), rows))
 
     def embedding(self, tokens: Int[Tensor, " token"], effective: bool = False) -> Float[Tensor, "token d_model"]:
         """Return token embeddings as they enter the residual stream, without positions.

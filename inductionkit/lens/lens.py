@@ -22,7 +22,7 @@ from .bos import bos_of
 from .circuits import Circuits
 from .loading import open_model
 from .outputs import indirect_layers, per_query_head
-from .readout import logit_factor
+from .readout import Ending, LogitForm, Readout, ending_of, logit_form
 from .running import Enough, name_of, running, transformer_lens_version, unexplained
 from .unwrapping import unwrapped
 
@@ -93,9 +93,18 @@ class Lens:
         return has_one and not hasattr(self.model, "prediction_head")
 
     @cached_property
-    def logit_factor(self) -> float | None:
-        """The constant by which logits are multiplied after the unembedding; None where they are capped."""
-        return logit_factor(self.model)
+    def logit_form(self) -> LogitForm | None:
+        """What becomes of logits after the unembedding; None where it is neither a factor nor a soft cap."""
+        return logit_form(self.model)
+
+    def readout(self, ending: Ending, tokens: Int[Tensor, "sequence token"], circuits: Circuits) -> Readout:
+        """How the logits of `tokens` are read at the queries of which `ending` has the residual stream.
+
+        Raises ModelError if the logits are changed in a way that is not known.
+        """
+        if self.logit_form is None:
+            raise ModelError(f"the logits of {self.name} are neither W_U's times a constant nor soft-capped")
+        return Readout(circuits, self.logit_form, ending, tokens, self.model)
 
     def indirect(self, layers: Iterable[int]) -> dict[int, str]:
         """Return those of `layers` where a head writes more than pattern times values times `W_O`, with the reason."""
@@ -140,18 +149,23 @@ class Lens:
     @undisturbed()
     @torch.no_grad()
     def visit_attention(
-        self, tokens: Int[Tensor, "sequence position"], visit: Visit, layers: Collection[int] | None = None
-    ) -> None:
+        self,
+        tokens: Int[Tensor, "sequence position"],
+        visit: Visit,
+        layers: Collection[int] | None = None,
+        to_the_end: bool = False,
+    ) -> Ending:
         """Run `tokens` once and call `visit(layer, pattern, values)` at each of `layers` (default: all with attention).
 
         There are values for each query head (with grouped queries, those of its group), or None in `indirect` layers.
         The pass stops in the last of the layers, as soon as its pattern is known: neither the layer's output nor the
-        logits are computed, and activations are kept for one layer at a time.
+        logits are computed, and activations are kept for one layer at a time. With `to_the_end` it goes on to the
+        unembedding, and what that reads is returned.
         """
         self.check_tokens(tokens)
         wanted = sorted(set(range(self.n_layers) if layers is None else layers) - self.unscored.keys())
         if not wanted:
-            return
+            return Ending()
         indirect = self.indirect(wanted)
         values: dict[int, Tensor] = {}
 
@@ -162,7 +176,7 @@ class Lens:
             self._check_causal(tensor)
             with unexplained():
                 visit(layer, tensor, values.pop(layer, None))
-            if layer == wanted[-1]:
+            if layer == wanted[-1] and not to_the_end:
                 raise Enough
 
         hooks = [(f"blocks.{layer}.attn.hook_pattern", partial(at_pattern, layer=layer)) for layer in wanted]
@@ -171,8 +185,12 @@ class Lens:
             for layer in wanted
             if layer not in indirect
         ]
-        with running(self.model), contextlib.suppress(Enough), self.model.hooks(fwd_hooks=hooks):
-            self.model(tokens.to(self.device), return_type=None)
+        with (
+            ending_of(self.model, stop=True) as ending, running(self.model), contextlib.suppress(Enough),
+            self.model.hooks(fwd_hooks=hooks),
+        ):  # fmt: skip
+            self.model(tokens.to(self.device), return_type="logits")
+        return ending
 
     @undisturbed()
     @torch.no_grad()

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 _NORMS_THAT_CENTRE = {"LN", "LNPRE"}
 
@@ -25,6 +26,27 @@ def scaled_by(norm: Any, rows: Float[Tensor, "... d_model"]) -> Float[Tensor, ".
     if scale is None:
         return rows
     return rows * (scale.float() + 1 if getattr(norm, "uses_weight_offset", False) else scale.float())
+
+
+def centres_rows(norm: nn.Module, rows: Float[Tensor, "... d"], out: Float[Tensor, "... d"]) -> bool:
+    """Return whether a norm subtracts the mean, from what it makes of `rows` with a constant added."""
+    added = rows.detach().abs().mean()
+    return torch.allclose(norm(rows + added), out, atol=1e-3 * out.detach().abs().max().item(), rtol=0)
+
+
+def division(
+    norm: Any, rows: Float[Tensor, "... d_model"], out: Float[Tensor, "... d_model"], model: Any
+) -> Float[Tensor, ...]:
+    """Return what a model's norm divided `rows` by, from what came out.
+
+    The definition, `sqrt(mean(x^2) + eps)`, needs an `eps` that each architecture names differently; the quotient of
+    the two needs none.
+    """
+    scaled = scaled_by(norm, centred(rows.float(), model))
+    bias = first_of(norm, "b", "bias")
+    unbiased = out.float() if bias is None else out.float() - bias.float()
+    found: Tensor = scaled.square().sum(-1) / (scaled * unbiased).sum(-1)
+    return found
 
 
 def first_of(module: Any, *names: str) -> Tensor | None:

@@ -1,24 +1,42 @@
-"""How logits are read from the residual stream: the final norm's scale, and what happens to logits after `W_U`."""
+"""How the residual stream becomes logits: the final norm's scale, the unembedding, and what happens to logits after."""
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from .norms import centred, first_of, scaled_by
-from .running import running
+from .circuits import Circuits
+from .norms import division
+from .running import Enough, running
 
 N_TRIAL_TOKENS = 4
 
 
-@torch.no_grad()
-def logit_factor(model: Any) -> float | None:
-    """Return the constant by which a model multiplies its logits after the unembedding, or None for any other change.
+@dataclass(frozen=True)
+class LogitForm:
+    """Logits are `factor * cap * tanh(raw / cap)` of what `W_U` gives, or `factor * raw` where `cap` is None."""
 
-    Cohere and Granite have a constant, Gemma 2 caps its logits. It is found by a pass over a few tokens.
+    factor: float
+    cap: float | None
+
+    def slope(self, raw: Tensor) -> Tensor:
+        """The derivative of logits with respect to what `W_U` gives."""
+        if self.cap is None:
+            return torch.full_like(raw, self.factor)
+        return self.factor * (1 - (raw / self.cap).tanh().square())
+
+
+@torch.no_grad()
+def logit_form(model: Any) -> LogitForm | None:
+    """Return what a model does with its logits after the unembedding, or None where it is neither factor nor cap.
+
+    Cohere and Granite have a factor, Gemma 2 caps its logits. A pass over a few tokens tells.
     """
     raw: list[Tensor] = []
 
@@ -34,26 +52,96 @@ def logit_factor(model: Any) -> float | None:
     finally:
         handle.remove()
     before, after = raw[-1].double(), logits.double()
-    factor = (before * after).sum() / before.square().sum()
     tolerance = 8 * torch.finfo(logits.dtype).eps * after.abs().max()
-    if not factor.isfinite():  # all logits are zero
-        return 1.0
-    return round(factor.item(), 6) if (after - factor * before).abs().max() <= tolerance else None
+    cap = getattr(model.cfg, "output_logits_soft_cap", None) or 0.0
+    for bound in (None, cap) if cap > 0 else (None,):
+        bounded = before if bound is None else bound * (before / bound).tanh()
+        factor = (bounded * after).sum() / bounded.square().sum()
+        if not factor.isfinite():  # all logits are zero
+            return LogitForm(1.0, None)
+        if (after - factor * bounded).abs().max() <= tolerance:
+            return LogitForm(round(factor.item(), 6), bound)
+    return None
 
 
-def final_scale(
-    residual: Float[Tensor, "... d_model"],
-    normalised: Float[Tensor, "... d_model"],
-    model: Any,
-) -> Float[Tensor, ...]:
-    """Return what a model's last norm divided the residual stream by, from what went in and what came out.
+@dataclass
+class Ending:
+    """The end of a pass: the residual stream before and after the final norm; None where it was not reached."""
 
-    The definition, `sqrt(mean(x^2) + eps)`, needs an `eps` that each architecture names differently; the quotient of
-    the two needs none.
+    residual: Tensor | None = None
+    normalised: Tensor | None = None
+
+    def at(self, positions: slice) -> Ending:
+        return Ending(*(None if each is None else each[:, positions] for each in (self.residual, self.normalised)))
+
+
+@contextlib.contextmanager
+def ending_of(model: Any, stop: bool) -> Iterator[Ending]:
+    """Keep the end of a pass that is made meanwhile. With `stop`, the pass ends there, before the unembedding."""
+    seen = Ending()
+
+    def at_final_norm(module: nn.Module, inputs: Any, output: Tensor) -> None:
+        seen.residual = inputs[0]
+
+    def at_unembedding(module: nn.Module, inputs: Any) -> None:
+        seen.normalised = inputs[0]
+        if stop:
+            raise Enough
+
+    handles = [model.unembed.register_forward_pre_hook(at_unembedding)]
+    if (final_norm := getattr(model, "ln_final", None)) is not None:
+        handles.append(final_norm.register_forward_hook(at_final_norm))
+    try:
+        yield seen
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+class Readout:
+    """What a vector written into the residual stream at some queries adds to the logits of some tokens, in nats.
+
+    Each logit counts less the mean logit. The final norm's scale at the query counts as a constant, as the direct path
+    has it (E21), and capped logits by their slope there.
     """
-    norm = model.ln_final
-    scaled = scaled_by(norm, centred(residual.float(), model))
-    bias = first_of(norm, "b", "bias")
-    out = normalised.float() if bias is None else normalised.float() - bias.float()
-    found: Tensor = scaled.square().sum(-1) / (scaled * out).sum(-1)
-    return found
+
+    def __init__(
+        self, circuits: Circuits, form: LogitForm, ending: Ending, tokens: Int[Tensor, "sequence token"], model: Any
+    ):
+        assert ending.normalised is not None
+        stream = ending.normalised.detach()
+        self._circuits, self._form, self._tokens = circuits, form, tokens
+        self.scale: Float[Tensor, "sequence query"] = (
+            torch.ones(stream.shape[:2], device=stream.device)
+            if ending.residual is None
+            else division(model.ln_final, ending.residual.detach(), stream, model)
+        )
+        if form.cap is not None:
+            slopes, means = zip(*(self._capped(row, wanted) for row, wanted in zip(stream, tokens)))
+            self._slopes, self._means = torch.stack(slopes), torch.stack(means)
+
+    def _capped(self, stream: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """The slopes (query, token), and the mean over the vocabulary of slope times unembedding (query, d_model)."""
+        slopes = self._form.slope(self._circuits.raw_logits(stream))
+        return slopes[:, tokens], self._circuits.weighted_unembedding(slopes / slopes.shape[1])
+
+    def gradient(self) -> Float[Tensor, "sequence query d_model"]:
+        """What raises the logit of the `i`-th token at the `i`-th query, by a vector of the residual stream."""
+        if self._form.cap is None:
+            rows = self._circuits.unembedding(self._tokens) * self._form.factor
+        else:
+            own = self._slopes.diagonal(dim1=1, dim2=2)[..., None]
+            rows = own * self._circuits.uncentred_unembedding(self._tokens) - self._means
+        return rows / self.scale[..., None]
+
+    def own_lift(
+        self, written: Float[Tensor, "sequence head token d_model"]
+    ) -> Float[Tensor, "sequence head query token"]:
+        """What each token adds to its own logit at each query, if it alone is attended to and `written` then."""
+        scale = self.scale[:, None, :, None]
+        if self._form.cap is None:
+            rows = self._circuits.unembedding(self._tokens) * self._form.factor
+            return torch.einsum("shtm,stm->sht", written, rows)[:, :, None] / scale
+        own = torch.einsum("shtm,stm->sht", written, self._circuits.uncentred_unembedding(self._tokens))
+        mean = torch.einsum("shtm,sqm->shqt", written, self._means)
+        return (self._slopes[:, None] * own[:, :, None] - mean) / scale

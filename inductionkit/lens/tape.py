@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Iterator
-from functools import cached_property, partial
+from functools import partial
 from typing import Any
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..errors import ModelError
 from .lens import Lens, Pattern, Values
 from .outputs import by_head, per_query_head
-from .readout import final_scale
+from .readout import Ending, ending_of
 from .running import Enough, explaining, name_of, running
 
 Z = Float[Tensor, "sequence position head d_head"]
@@ -32,8 +32,7 @@ class Tape:
         self.patterns: dict[int, Pattern] = {}
         self.values: dict[int, Values] = {}
         self._z: dict[int, Tensor] = {}
-        self._normalised: Tensor | None = None
-        self._final: tuple[Tensor, Tensor] | None = None  # what went into the last norm, and came out
+        self._end = Ending()
         self._logits: Tensor | None = None
         self._record()
 
@@ -48,11 +47,11 @@ class Tape:
             if self._logits is not None:
                 logits = self._logits[:, positions].float()
                 return (logits.gather(2, targets[..., None])[..., 0] - logits.mean(2)).sum()
-            assert self._normalised is not None
+            assert self._end.normalised is not None and self.lens.logit_form is not None
             unembedding = self.lens.model.unembed.W_U
             rows = unembedding.T[targets].float() - unembedding.mean(1, dtype=torch.float32)
-            summed: Tensor = (self._normalised[:, positions].float() * rows).sum() * self._factor
-            return summed
+            summed: Tensor = (self._end.normalised[:, positions].float() * rows).sum()
+            return summed * self.lens.logit_form.factor
 
     def direct_gradients(
         self, layers: Iterable[int], positions: slice, targets: Int[Tensor, "sequence query"]
@@ -62,21 +61,8 @@ class Tape:
         The final norm's scale counts as a constant: `W_O (U[t] - mean U) / sigma`.
         """
         circuits = self.lens.circuits()
-        rows = circuits.unembedding(targets) / self._sigma[:, positions, None] * self._factor
+        rows = self.lens.readout(self._end.at(positions), targets, circuits).gradient()
         return {layer: torch.einsum("sqm,hdm->sqhd", rows, circuits.output(layer)) for layer in layers}
-
-    @cached_property
-    def _sigma(self) -> Float[Tensor, "sequence position"]:
-        if self._final is None:  # a model without a final norm
-            return torch.ones(self.tokens.shape, device=self.lens.device)
-        residual, normalised = self._final
-        return final_scale(residual.detach(), normalised.detach(), self.lens.model)
-
-    @property
-    def _factor(self) -> float:
-        if self.lens.logit_factor is None:
-            raise ModelError(f"the logits of {self.lens.name} are capped: they are no constant times W_U's")
-        return self.lens.logit_factor
 
     def gradients(self, output: Float[Tensor, ""]) -> Gradients:
         """The gradient of an output with respect to `z`, without the layers on which it does not depend."""
@@ -112,28 +98,14 @@ class Tape:
             hooks.append((f"blocks.{layer}.attn.hook_pattern", partial(keep_pattern, layer=layer)))
             if layer not in indirect:
                 hooks.append((f"blocks.{layer}.attn.hook_v", partial(keep_values, layer=layer)))
-        is_linear = lens.logit_factor is not None
-
-        def at_unembedding(module: nn.Module, inputs: Any) -> None:
-            self._normalised = inputs[0]
-            if is_linear:
-                raise Enough
-
-        def at_final_norm(module: nn.Module, inputs: Any, output: Tensor) -> None:
-            self._final = inputs[0], output
-
-        handles = [model.unembed.register_forward_pre_hook(at_unembedding)]
-        if (final_norm := getattr(model, "ln_final", None)) is not None:
-            handles.append(final_norm.register_forward_hook(at_final_norm))
+        is_linear = lens.logit_form is not None and lens.logit_form.cap is None
         try:
             with (
-                running(model), without_weight_gradients(model), torch.enable_grad(), contextlib.suppress(Enough),
-                model.hooks(fwd_hooks=hooks),
+                ending_of(model, stop=is_linear) as self._end, running(model), without_weight_gradients(model),
+                torch.enable_grad(), contextlib.suppress(Enough), model.hooks(fwd_hooks=hooks),
             ):  # fmt: skip
                 self._logits = model(self.tokens, return_type="logits")
         finally:
-            for handle in handles:
-                handle.remove()
             _detach_what_modules_keep(model)
 
 

@@ -8,7 +8,7 @@ what O22 measures in one run (`loss_slopes`, `icl_indices`, `token_losses`) and 
 from .bump import convex_envelope
 from .change import PhaseChange
 from .criteria import PhaseCriteria
-from .heads import induction_heads
+from .heads import head_roles, induction_heads
 from .icl_indices import icl_score_at, icl_sensitivity
 from .loss_slopes import loss_slope_map, loss_slopes_around
 from .rise import rise_window
@@ -22,6 +22,7 @@ __all__ = [
     "PhaseCriteria",
     "convex_envelope",
     "find_phase_change",
+    "head_roles",
     "icl_score_at",
     "icl_sensitivity",
     "induction_heads",

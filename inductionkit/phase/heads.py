@@ -1,4 +1,4 @@
-"""Which heads are induction heads: those that meet both properties, matching and copying."""
+"""Which heads are induction heads: those that meet both properties, matching and copying; and what the others are."""
 
 from __future__ import annotations
 
@@ -8,40 +8,32 @@ import xarray as xr
 from ..errors import HistoryError
 from ..history import head_scores
 from ..scores.nulls import surprise
+from ..scores.roles import INDUCTION_ROLES, RoleRule
 from ..system.real_numbers import real_number
 
 BOTH = ("prefix_matching", "copying")
 LIFTS = ("direct_lift", "total_lift")
 
 
-def induction_heads(
+def head_roles(
     scores: xr.Dataset, min_prefix_matching: float = 0.3, min_copying: float = -0.5, min_lift: float = 0.1
 ) -> pd.DataFrame:
-    """The heads that meet both properties of an induction head (O22), strongest prefix matching first.
+    """The role of every head, beside its scores: a row a head, indexed by (layer, head), in order.
 
-    `scores` is what `scan_heads` gives, or one step of a history (`history.isel(step=-1)`). A row a
-    head, indexed by (layer, head), a column a score. Where the scores have their nulls beside them,
-    `prefix_matching_p` and `copying_p` say how surprising the two are: the share of null heads that
-    score as high or higher, the head itself counted among them, so at least `1 / (1 + n)`.
+    `scores`, `min_prefix_matching`, `min_copying` and `min_lift` are as in `induction_heads`. `role` is "induction" for
+    heads that match prefixes and copy; "copying" for those whose copying later heads undo or stand in for;
+    "anti-copying" for those that lower what they match; "prefix-matching" for those that match alone; "previous-token"
+    and "duplicate-token" from 0.3 of their attention on; else "". `path` says how a head copies, see `induction_heads`.
 
-    `min_prefix_matching` (0 to 1) and `min_copying` (-1 to 1) are choices, not definitions: scores form a continuum,
-    and a head may induce on random tokens and do something else on text. On 25 tokens a head that prefers none of
-    them has a copying score of 4/26 - 1 = -0.85; at -0.5 the attended token is raised four times as much as each
-    other one, at 0 twelve times. How far up a head can come is bounded by its width: an OV circuit of rank `d_head`
-    cannot tell all tokens apart.
-
-    `copying` sees the direct path alone, but the heads of deep models copy through later layers. Where `scores` has
-    `direct_lift` and `total_lift`, these decide instead: a head copies if either is at least `min_lift` (nats), and the
-    column `path` says how: "direct" if at least half of what it adds goes straight to the logits, "later layers" if
-    less does, "direct, undone" if the total is below `min_lift`: later heads undo it, or would stand in for it, and
-    zeroing the head costs little. A head that lowers what it attends to is not among them.
-
-    Raises HistoryError if `scores` has a step dimension or lacks prefix_matching or copying, or a threshold is
-    no number.
+    Raises HistoryError as `induction_heads` does.
     """
-    min_prefix_matching = real_number(min_prefix_matching, "min_prefix_matching", "[-inf, inf]", HistoryError)
-    min_copying = real_number(min_copying, "min_copying", "[-inf, inf]", HistoryError)
-    min_lift = real_number(min_lift, "min_lift", "(0, inf]", HistoryError)
+    rule = RoleRule(
+        min_prefix_matching=real_number(min_prefix_matching, "min_prefix_matching", "[-inf, inf]", HistoryError),
+        min_copying=real_number(min_copying, "min_copying", "[-inf, inf]", HistoryError),
+        **dict.fromkeys(
+            ("min_direct_lift", "min_total_lift"), real_number(min_lift, "min_lift", "(0, inf]", HistoryError)
+        ),
+    )
     missing = [name for name in BOTH if name not in scores]
     if missing:
         raise HistoryError(f"the scores lack {', '.join(missing)}; scan the model with scan_heads")
@@ -53,19 +45,45 @@ def induction_heads(
     names = list(head_scores(scores))
     chosen = xr.Dataset({name: scores[name].variable for name in names}, scores[["layer", "head"]].coords)
     table = chosen.reset_coords(drop=True).to_dataframe()[names]
-    for name in BOTH:
-        if f"{name}_null" in scores:
-            table[f"{name}_p"] = surprise(table[name].to_numpy(), scores[f"{name}_null"].values)
-    copies = table["copying"] >= min_copying
-    if all(name in table for name in LIFTS):
-        copies = table[[*LIFTS]].max(axis=1) >= min_lift
-        table["path"] = [_path(direct, total, min_lift) for direct, total in table[[*LIFTS]].to_numpy()]
-    both = (table["prefix_matching"] >= min_prefix_matching) & copies
-    return table[both].sort_values("prefix_matching", ascending=False)
+    nulls = {name: scores[f"{name}_null"].values for name in (*BOTH, *LIFTS) if f"{name}_null" in scores}
+    rule = rule.beside(nulls)
+    rows = table.to_dict("records")
+    for name, null in nulls.items():
+        if name in table:
+            table[f"{name}_p"] = surprise(table[name].to_numpy(), null)
+    table["role"] = [rule.role_of(row) for row in rows]
+    table["path"] = [rule.path_of(row) for row in rows]
+    return table
 
 
-def _path(direct: float, total: float, min_lift: float) -> str:
-    """By which path a head copies, empty if it does not."""
-    if total >= min_lift:
-        return "direct" if direct >= total / 2 else "later layers"
-    return "direct, undone" if direct >= min_lift else ""
+def induction_heads(
+    scores: xr.Dataset, min_prefix_matching: float = 0.3, min_copying: float = -0.5, min_lift: float = 0.1
+) -> pd.DataFrame:
+    """The heads that meet both properties of an induction head (O22), strongest prefix matching first.
+
+    `scores` is what `scan_heads` gives, or one step of a history (`history.isel(step=-1)`). A row a head, indexed by
+    (layer, head), a column a score. Where the scores have their nulls beside them, `prefix_matching_p`, `copying_p`,
+    `direct_lift_p` and `total_lift_p` say how surprising they are: the share of null heads that score as high or
+    higher, the head itself counted among them, so at least `1 / (1 + n)`.
+
+    A head matches from `min_prefix_matching` on (0 to 1). It copies if it raises the token that it attends to by at
+    least `min_lift` (nats), by whichever path: `direct_lift` or `total_lift`. With nulls beside the scores, the largest
+    null lift takes the place of `min_lift`. The column `path` says how it copies: "direct" if at least half of the
+    total goes straight to the logits, "later layers" if less does, "direct, undone" if the total is too low: later
+    heads undo it, or would stand in for it, and zeroing the head costs little. The column `role` tells the last,
+    "copying", from the others, "induction". Heads that lower what they attend to are not among them; `head_roles` has
+    the role of every head.
+
+    Histories of earlier releases have no lifts. There a head copies from `min_copying` on (-1 to 1), which sees the
+    direct path alone. On 25 tokens a head that prefers none of them has a copying score of 4/26 - 1 = -0.85; at -0.5
+    the attended token is raised four times as much as each other one, at 0 twelve times. How far up a head can come is
+    bounded by its width: an OV circuit of rank `d_head` cannot tell all tokens apart.
+
+    All thresholds are choices, not definitions: scores form a continuum, and a head may induce on random tokens and do
+    something else on text.
+
+    Raises HistoryError if `scores` has a step dimension or lacks prefix_matching or copying, or a threshold is
+    no number.
+    """
+    table = head_roles(scores, min_prefix_matching, min_copying, min_lift)
+    return table[table["role"].isin(INDUCTION_ROLES)].sort_values("prefix_matching", ascending=False)

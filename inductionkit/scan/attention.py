@@ -60,7 +60,7 @@ class Attention(Measurement):
         patterns, lifts = np.zeros((*shape, longest), np.uint8), np.full(shape, np.nan, np.float32)
         for i, text in enumerate(self.texts.values()):
             tokens, end = torch.tensor([text]), len(text)
-            targets = circuits.unembedding(tokens) if lens.has_direct_path else None
+            all_values: dict[int, Tensor] = {}
 
             def keep(
                 layer: int,
@@ -68,15 +68,21 @@ class Attention(Measurement):
                 values: Tensor | None,
                 i: int = i,
                 end: int = end,
-                targets: Tensor | None = targets,
+                all_values: dict[int, Tensor] = all_values,
             ) -> None:
                 levels = (pattern[0].float() / PATTERN_SCALE).round().to(torch.uint8)
                 patterns[layer, :, i, :end, :end] = levels.cpu().numpy()
-                if targets is not None and values is not None:
-                    own = circuits.ov_lift(layer, values, targets)[0].diagonal(dim1=-2, dim2=-1)
-                    lifts[layer, :, i, :end] = own.cpu().numpy()
+                if values is not None:
+                    all_values[layer] = values.clone()
 
-            lens.visit_attention(tokens, keep)
+            is_read = lens.has_direct_path and lens.logit_form is not None
+            ending = lens.visit_attention(tokens, keep, to_the_end=is_read)
+            if is_read and all_values:
+                readout = lens.readout(ending, tokens.to(lens.device), circuits)
+                seen = torch.ones(end, end, device=lens.device).tril()  # query, key: those that come after see it
+                for layer, values in all_values.items():
+                    lift = readout.own_lift(circuits.written(layer, values))[0]
+                    lifts[layer, :, i, :end] = ((lift * seen).sum(1) / seen.sum(0)).cpu().numpy()
         return {"pattern": patterns, "ov_lift": lifts}
 
     def _losses(self, lens: Lens) -> np.ndarray:

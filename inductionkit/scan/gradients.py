@@ -38,10 +38,10 @@ def score_gradients(
         layers = ", ".join(map(str, indirect))
         reasons[f"{', '.join(through_all)} in layer {layers}"] = next(iter(indirect.values()))
     direct = [score for score in wanted if "direct path" in score.needs]
-    if direct and (not lens.has_direct_path or lens.logit_factor is None):
+    if direct and (not lens.has_direct_path or lens.logit_form is None):
         wanted = [score for score in wanted if score not in direct]
         if lens.has_direct_path:
-            reasons[", ".join(score.name for score in direct)] = "the model caps its logits"
+            reasons[", ".join(score.name for score in direct)] = "the model changes its logits in a way that is unknown"
     traced = sorted(heads.keys() - indirect.keys())
     second = slice(sample.stop, 2 * sample.stop - sample.start)
     tokens = prompts[:, : second.stop]

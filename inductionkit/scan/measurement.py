@@ -14,7 +14,7 @@ from ..lens import Lens, reinitialised
 
 Advance = Callable[[float], object]  # is told how many parts of a measurement are done
 
-MEANING = 4  # raised whenever a release measures other things, or the same in another way
+MEANING = 5  # raised whenever a release measures other things, or the same in another way
 
 
 def silently(n_parts: float) -> None:

@@ -15,6 +15,7 @@ from ..lens import Lens
 from ..runs import Run
 from ..scores.prompts import PromptSettings
 from .attention import attention
+from .circuit_tracing import circuit_tracing
 from .engine import OnError, scan_source
 from .heads import DEFAULT_SCORES, head_scoring
 from .held_out import Rows, run_held_out
@@ -32,6 +33,7 @@ def scan_run(
     prompts: PromptSettings = PromptSettings(),
     n_evaluation: int = N_EVALUATION,
     n_nulls: int = 0,
+    circuit: bool = False,
     store: str | Path | None = None,
     executor: Executor | None = None,
     on_error: OnError = "stop",
@@ -48,7 +50,9 @@ def scan_run(
     is the run's own. Examples are taken evenly from it.
 
     `scores` and `prompts` are as in `scan_heads`, `progress` shows a bar. With `n_nulls`, the scores' null
-    distributions are those of as many models with the matrices of the last measured checkpoint drawn at random.
+    distributions are those of as many models with the matrices of the last measured checkpoint drawn at random. With
+    `circuit`, the edges of the induction circuit are traced at each checkpoint (`induction_circuit` says how), and the
+    explorer shows the circuit.
 
     With a `store` (a Zarr folder, or a URL that fsspec reaches), results are kept as they come, each checkpoint whole
     or not at all, and a scan that was interrupted goes on where it was. A store takes results of one run, measured in
@@ -70,7 +74,9 @@ def scan_run(
         raise RunError(f"scan_run takes a run, not a {type(run).__name__}; open one with open_run(...)")
 
     def everything(lens: Lens, _: Run | None) -> list[Measurement]:
-        return run_measurements(lens, run_held_out(run, held_out, lens, n_evaluation), texts, scores, prompts)
+        rows = run_held_out(run, held_out, lens, n_evaluation)
+        found = run_measurements(lens, rows, texts, scores, prompts)
+        return [*found, circuit_tracing(lens, prompts, rows)] if circuit else found
 
     return scan_source(run, everything, HISTORY, n_nulls, store, executor, on_error, progress)
 

@@ -148,32 +148,46 @@ def copying_of(attended: Share) -> PerHead:
     return 4 * attended.value - 1
 
 
+@dataclass(frozen=True)
+class OnSample:
+    """What the heads of one layer do to the logits of the first repeat, once it is known how those are read.
+
+    `pattern` is their attention within the sample; `lift[i, j]` is what source `j`, if it alone is attended to, adds at
+    query `i` to its own token's logit, less the mean logit.
+    """
+
+    pattern: Float[Tensor, "sequence head query source"]
+    lift: Float[Tensor, "sequence head query source"]
+
+
 @head_score(
-    "repeated tokens",
-    of=lambda _, seen: summed_lift(seen.sample_pattern, seen.lift),
+    "sample",
+    of=lambda _, seen: summed_lift(seen.pattern, seen.lift),
     long_name="OV logit lift on attended tokens",
     units="nats",
     reference="O22",
     needs=("direct path",),
 )
 def logit_lift(
-    pattern: Float[Tensor, "sequence head query source"], lift: Float[Tensor, "sequence head source target"]
+    pattern: Float[Tensor, "sequence head query source"], lift: Float[Tensor, "sequence head query source"]
 ) -> PerHead:
     """OV logit lift on attended tokens, in nats; 0 is no lift (O22).
 
-    Mean over queries of `sum_j A[i,j] lift[j,j]`, the attention renormalised over the sample's
-    sources (`pattern` and `lift` as in `copying`).
+    Mean over queries of `sum_j A[i,j] lift[i,j]`, the attention renormalised over the sample's sources. `lift[i,j]` is
+    what source `j` alone would add, along the direct path, to the logit of its own token at query `i`, less the mean
+    logit: `v_j W_O (U[t_j] - mean U) / sigma_i`, with `sigma_i` the final norm's scale at the query. Capped logits
+    count by their slope there.
     """
     return summed_lift(pattern, lift).value
 
 
 def summed_lift(
-    pattern: Float[Tensor, "sequence head query source"], lift: Float[Tensor, "sequence head source target"]
+    pattern: Float[Tensor, "sequence head query source"], lift: Float[Tensor, "sequence head query source"]
 ) -> Share:
     """`logit_lift`, summed over queries, and their number."""
     attention = pattern.float()
-    own = lift.float().diagonal(dim1=-2, dim2=-1)[..., None]
-    per_query = (attention @ own)[..., 0] / attention.sum(dim=-1).clamp_min(torch.finfo(torch.float32).tiny)
+    summed = (attention * lift.float()).sum(-1)
+    per_query = summed / attention.sum(dim=-1).clamp_min(torch.finfo(torch.float32).tiny)
     n_queries = torch.full((pattern.shape[1],), pattern.shape[0] * pattern.shape[2], device=pattern.device)
     return Share(per_query.sum(dim=(0, 2)), n_queries)
 

@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeVar
 
 from ..history import PER_HEAD, Variable
 
-Source = Literal["repeated tokens", "text", "weights", "gradients"]
+Source = Literal["repeated tokens", "sample", "text", "weights", "gradients"]
 Need = Literal["direct path", "values", "earlier heads", "queries without a norm"]
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -22,11 +22,12 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 class Score:
     """A registered score.
 
-    `source` is what it is measured on. `of` takes what a scan shows of one layer and returns the score of its heads:
-    a `Share` for a batch of prompts, which is added up over the batches, or a tensor for weights. `finish` turns the
-    added-up share into the score. `needs` is what a model or layer must have for it: a final norm that can be folded,
-    and heads that write no more than pattern, values and `W_O` (`direct path`); the latter alone (`values`); heads in
-    layers below; queries and keys that pass no norm of their own.
+    `source` is what it is measured on; the `sample` is the first repeat of the repeated tokens. `of` takes what a scan
+    shows of one layer and returns the score of its heads: a `Share` for a batch of prompts, which is added up over the
+    batches, or a tensor for weights. `finish` turns the added-up share into the score. `needs` is what a model or layer
+    must have for it: a final norm that can be folded, and heads that write no more than pattern, values and `W_O`
+    (`direct path`); the latter alone (`values`); heads in layers below; queries and keys that pass no norm of their
+    own.
     """
 
     name: str

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .. import plots
-from ..circuit.result import ROLES, SIDES
+from ..circuit.result import SIDES
+from ..scores.roles import ROLES
 from ._circuit_data import ABSENT, CircuitData
 from ._circuit_layout import CAPACITIES, Layout
 

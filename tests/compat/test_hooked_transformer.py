@@ -93,13 +93,15 @@ def test_scores_equal_the_slow_ones():
     for layer in range(2):
         for head in range(4):
             found = fast.sel(layer=layer, head=head)
-            matched = [slow_scores.prefix_matching(p[layer][head], row) for (p, _, _), row in zip(runs, tokens)]
+            matched = [slow_scores.prefix_matching(p[layer][head], row) for (p, _, _, _), row in zip(runs, tokens)]
             assert found.prefix_matching == pytest.approx(np.mean(matched), abs=1e-5)
-            previous = [np.diagonal(p[layer][head], -1) for p, _, _ in texts]
+            previous = [np.diagonal(p[layer][head], -1) for p, _, _, _ in texts]
             assert found.previous_token == pytest.approx(np.mean(previous), abs=1e-5)
             terms = [
-                slow_scores.copying_terms(p[layer][head][first, first], v[layer][head][first], row[first], state)
-                for (p, v, _), row in zip(runs, tokens)
+                slow_scores.copying_terms(
+                    p[layer][head][first, first], v[layer][head][first], row[first], state, s[first]
+                )
+                for (p, v, _, s), row in zip(runs, tokens)
             ]
             attended, sample = sum(t[0] for t in terms), sum(t[1] for t in terms)
             assert found.copying == pytest.approx(4 * attended / (attended + sample) - 1, abs=1e-4)

@@ -1,0 +1,53 @@
+"""Edges of a circuit by ablation: what one head wrote is taken from what another reads, and from nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ..lens import Lens
+from ..lens.readings import Readings
+from ..lens.without_edge import logits_with, reading_without
+from ..scan.circuit_tracing import Edge, TwoRepeats, written_from_followers
+from ..scan.measurement import Advance, silently
+
+
+@torch.no_grad()
+def measured_shares(
+    lens: Lens, prompts: TwoRepeats, edges: Sequence[Edge], max_bytes: int, advance: Advance = silently
+) -> dict[Edge, float]:
+    """The share of the receiver's gap (K, Q) or of the sender's total lift (V) that is lost without each edge."""
+    lost = dict.fromkeys(edges, 0.0)
+    layers = {edge.receiver[0] for edge in edges} | {edge.sender[0] for edge in edges if edge.side == "V"}
+    batches = prompts.batches(lens, max_bytes) if edges else []
+    for batch in batches:
+        readings = Readings(lens, batch.tokens, layers)
+        clean_lift = _lift(logits_with(lens, batch.tokens, 0, 0, None), batch)
+        for edge in edges:
+            layer, head = edge.receiver
+            clean = readings.of[layer]
+            if edge.side == "V":
+                sender = readings.of[edge.sender[0]]
+                assert sender.values is not None and clean.values is not None  # it would not have been traced
+                pattern = readings.patterns[edge.sender[0]]
+                removed = written_from_followers(readings, edge.sender[0], pattern, sender.values, batch)
+                changed = reading_without(lens, batch.tokens, layer, removed[:, :, edge.sender[1]], clean, "V")
+                assert changed.values is not None
+                moved = readings.patterns[layer][:, head] @ (changed.values - clean.values)[:, :, head]
+                lost[edge] += clean_lift - _lift(logits_with(lens, batch.tokens, layer, head, moved), batch)
+            else:
+                removed = readings.written(edge.sender[0])[:, :, edge.sender[1]]
+                changed = reading_without(lens, batch.tokens, layer, removed, clean, edge.side)
+                gaps = (each.gap(head, batch.attended, batch.second) for each in (clean, changed))
+                lost[edge] += float(next(gaps) - next(gaps))
+            advance(1 / len(batches))
+    n_queries = prompts.targets.numel()
+    return {edge: total / (edge.whole * n_queries) for edge, total in lost.items()}
+
+
+def _lift(logits: Tensor, batch: TwoRepeats) -> float:
+    """The followers' logits less the mean logit, summed over the second repeat."""
+    at = logits[:, batch.second].float()
+    return (at.gather(2, batch.targets[..., None])[..., 0] - at.mean(2)).sum().item()

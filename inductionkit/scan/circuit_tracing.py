@@ -1,0 +1,275 @@
+"""The edges of a model's induction circuit: who makes the heads that match look there, and who reads what they write.
+
+All is measured on two repeats of random tokens, at the queries of the second, where a query's token occurred once
+before: its follower there is what the heads that match look at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+import xarray as xr
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from ..errors import ModelError
+from ..history import Variable, labelled
+from ..lens import DEFAULT_MAX_BYTES, Lens
+from ..lens.readings import Readings
+from ..lens.tape import Tape
+from ..scores.on_gradients import moved_from_followers
+from ..scores.on_prompts import attention_to, followers
+from ..scores.prompts import PromptSettings, repeated_random_tokens
+from ..scores.roles import RoleRule
+from .heads import prompt_settings
+from .measurement import Advance, Measurement, fingerprint, silently
+
+MIN_LIFT = 0.1  # nats: edges of side V move at least this much
+MIN_SHARE = 0.1
+N_EDGES = 128  # of a history; the weakest beyond are left out
+SIDES = ("K", "Q", "V")
+EDGE_VARIABLES = {
+    "edge_from": Variable(("step", "edge"), "int32", "", "head that writes, layer * n_heads + head; -1 for no edge"),
+    "edge_to": Variable(("step", "edge"), "int32", "", "head that reads, layer * n_heads + head"),
+    "edge_side": Variable(("step", "edge"), "int8", "", "what reads: 0 keys, 1 queries, 2 values"),
+    "edge_share": Variable(
+        ("step", "edge"), "float32", "1", "share of the reader's score gap (K, Q) or of the writer's total lift (V)"
+    ),
+}
+
+Head = tuple[int, int]
+
+
+class Edge(NamedTuple):
+    """What one head does to another: `share` of the `whole`, which is the reader's score gap per query (sides K, Q), or
+    the writer's total lift in nats (V)."""
+
+    sender: Head
+    receiver: Head
+    side: str
+    share: float
+    whole: float
+
+
+@dataclass(frozen=True)
+class TwoRepeats:
+    """Two repeats of random tokens; `second` is where the second stands, `attended` (sequence, query, key) says which
+    key holds each of its queries' follower, and `targets` (sequence, query) which token that is."""
+
+    tokens: Int[Tensor, "sequence position"]
+    second: slice
+
+    @property
+    def attended(self) -> Bool[Tensor, "sequence query key"]:
+        return followers(self.tokens)[:, self.second]
+
+    @property
+    def targets(self) -> Int[Tensor, "sequence query"]:
+        return self.tokens.gather(1, self.attended.int().argmax(2))
+
+    def batches(self, lens: Lens, max_bytes: int) -> list[TwoRepeats]:
+        """Parts of which the activations of all layers take about `max_bytes`."""
+        n = max(1, max_bytes // (lens.block_bytes(self.tokens.shape[1]) * lens.n_layers))
+        return [TwoRepeats(part, self.second) for part in self.tokens.to(lens.device).split(n)]
+
+
+def two_repeats(
+    lens: Lens, prompts: PromptSettings, held_out: Int[np.ndarray, "sequence position"] | None = None
+) -> TwoRepeats:
+    """The first two repeats of the prompts that heads are scored on. Raises ModelError if they do not fit."""
+    bos = prompts.bos_for(lens.bos)
+    start = int(bos is not None) + prompts.n_distinct
+    drawn = repeated_random_tokens(lens.d_vocab, bos, prompts, held_out)[:, : start + prompts.n_distinct]
+    return TwoRepeats(lens.check_tokens(drawn), slice(start, start + prompts.n_distinct))
+
+
+@dataclass(frozen=True)
+class CircuitTracing(Measurement):
+    """The edges at a checkpoint, strongest first."""
+
+    prompts: TwoRepeats
+    max_bytes: int
+    about: Mapping[str, Any]
+
+    def settings(self) -> dict[str, Any]:
+        tokens = fingerprint(self.prompts.tokens.numpy())
+        return {**self.about, "circuit": f"shares from {MIN_SHARE}, {N_EDGES} edges, prompts {tokens}"}
+
+    def measure(self, lens: Lens, advance: Advance = silently) -> xr.Dataset:
+        matching = heads_that_match(lens, self.prompts, self.max_bytes)
+        edges, reasons = trace_edges(lens, self.prompts, matching, self.max_bytes, advance=advance)
+        rows = [
+            (*(layer * lens.n_heads + head for layer, head in edge[:2]), SIDES.index(edge.side), edge.share)
+            for edge in edges[:N_EDGES]
+        ]
+        columns = np.array([*rows, *[(-1, -1, 0, np.nan)] * (N_EDGES - len(rows))]).T
+        values = {n: column.astype(EDGE_VARIABLES[n].dtype) for n, column in zip(EDGE_VARIABLES, columns)}
+        return labelled(values, EDGE_VARIABLES, None, {"untraced": "; ".join(reasons)} if reasons else {})
+
+
+def circuit_tracing(
+    lens: Lens,
+    prompts: PromptSettings,
+    held_out: Int[np.ndarray, "sequence position"] | None,
+    max_bytes: int = DEFAULT_MAX_BYTES,
+) -> CircuitTracing:
+    """The tracing of edges, made ready for a model."""
+    return CircuitTracing(two_repeats(lens, prompts, held_out), max_bytes, prompt_settings(lens, prompts, held_out))
+
+
+def heads_that_match(lens: Lens, prompts: TwoRepeats, max_bytes: int) -> list[Head]:
+    """The heads that match prefixes on the prompts, by the rule of their roles."""
+    sums: dict[int, Tensor] = {}
+    for batch in prompts.batches(lens, max_bytes):
+        of = attention_to(batch.attended[None])
+
+        def add(layer: int, pattern: Tensor, _: Tensor | None, of: Any = of, second: slice = batch.second) -> None:
+            part = of(pattern[:, :, second])[0].part
+            sums[layer] = sums[layer] + part if layer in sums else part
+
+        lens.visit_attention(batch.tokens, add)
+    n_queries = prompts.attended.any(-1).sum().item()
+    return [
+        (layer, head)
+        for layer in sorted(sums)
+        for head in (sums[layer] / n_queries >= RoleRule().min_prefix_matching).nonzero()[:, 0].tolist()
+    ]
+
+
+def trace_edges(
+    lens: Lens,
+    prompts: TwoRepeats,
+    matching: Sequence[Head],
+    max_bytes: int = DEFAULT_MAX_BYTES,
+    min_share: float = MIN_SHARE,
+    advance: Advance = silently,
+) -> tuple[list[Edge], list[str]]:
+    """The edges of at least `min_share`, up or down, strongest first, and what could not be traced, with the reason."""
+    whole, parts, reasons = traced_parts(lens, prompts, matching, max_bytes, advance)
+    n_queries = prompts.targets.numel()
+    edges = []
+    for (side, head), sums in parts.items():
+        total = whole[side, head]
+        if total <= 0 if side != "V" else abs(total) < MIN_LIFT * n_queries:  # it looks elsewhere, or moves nothing
+            continue
+        for layer, row in enumerate((sums / total).tolist()):
+            for other, share in enumerate(row):
+                if abs(share) >= min_share and (side != "V" or abs(share * total) >= MIN_LIFT * n_queries):
+                    ends = ((layer, other), head) if side != "V" else (head, (layer, other))
+                    edges.append(Edge(*ends, side, share, total / n_queries))
+    return sorted(edges, key=lambda edge: -abs(edge.share)), reasons
+
+
+def traced_parts(
+    lens: Lens, prompts: TwoRepeats, matching: Sequence[Head], max_bytes: int, advance: Advance = silently
+) -> tuple[dict[tuple[str, Head], float], dict[tuple[str, Head], Float[Tensor, "layer head"]], list[str]]:
+    """The gap (sides K and Q) and the total lift (V) of each matching head, summed over all queries; the parts of them
+    that go with what each earlier head wrote, or through the values of each later one; and what could not be traced."""
+    reasons: list[str] = []
+    whole: dict[tuple[str, Head], float] = {}
+    parts: dict[tuple[str, Head], Float[Tensor, "layer head"]] = {}
+    for batch in prompts.batches(lens, max_bytes) if matching else ():
+        _add_reading(lens, batch, matching, whole, parts, reasons)
+        advance(1)
+        try:
+            _add_moving_on(lens, batch, matching, whole, parts)
+        except ModelError as error:
+            reasons.append(f"what reads the values of later heads: {error}")
+        advance(1)
+    return whole, parts, [*dict.fromkeys(reasons)]
+
+
+@torch.no_grad()
+def _add_reading(
+    lens: Lens,
+    batch: TwoRepeats,
+    matching: Sequence[Head],
+    whole: dict[tuple[str, Head], float],
+    parts: dict[tuple[str, Head], Tensor],
+    reasons: list[str],
+) -> None:
+    """Sides K and Q: the gap of each matching head, and the part of it that goes with what each earlier head wrote."""
+    readings = Readings(lens, batch.tokens, {layer for layer, _ in matching})
+    fields: dict[tuple[str, Head], Tensor] = {}
+    for layer, head in matching:
+        gap = readings.of[layer].gap(head, batch.attended, batch.second)
+        gradients = readings.of[layer].gap_gradients(gap)
+        if gradients is None:
+            reasons.append(f"layer {layer}: queries and keys are not shown on their way to the scores")
+            continue
+        for side, gradient in gradients.items():
+            fields[side, (layer, head)] = gradient
+            whole[side, (layer, head)] = whole.get((side, (layer, head)), 0.0) + gap.item()
+    for layer in readings.layers_that_wrote:
+        readers = [key for key in fields if key[1][0] > layer]
+        if readers:
+            written = readings.written(layer).transpose(0, 2).flatten(1)  # head, (position, sequence, d_model)
+            shares = torch.stack([fields[key].transpose(0, 1).flatten() for key in readers]) @ written.T
+            _put(parts, lens, dict(zip(readers, shares)), layer)
+
+
+def _add_moving_on(
+    lens: Lens,
+    batch: TwoRepeats,
+    matching: Sequence[Head],
+    whole: dict[tuple[str, Head], float],
+    parts: dict[tuple[str, Head], Tensor],
+) -> None:
+    """Side V: each matching head's total lift, and the part of it that later heads move on by their values."""
+    later = range(min(layer for layer, _ in matching) + 1, lens.n_layers)
+    tape = Tape(lens, batch.tokens)
+    gradients = tape.gradients(tape.lift(batch.second, batch.targets))
+    indirect = lens.indirect(gradients)
+    readings = Readings(lens, batch.tokens, gradients.keys() & set(later))
+    senders = [head for head in matching if head[0] in gradients and head[0] not in indirect and readings.of]
+    rows: dict[Head, Tensor] = {}
+    with torch.no_grad():
+        for layer in {layer for layer, _ in senders}:
+            chosen = [head for at, head in senders if at == layer]
+            pattern, values = tape.patterns[layer].detach(), tape.values[layer].detach()
+            moved = moved_from_followers(pattern[:, :, batch.second], values, batch.attended)
+            written = written_from_followers(readings, layer, pattern, values, batch)
+            for head in chosen:
+                rows[layer, head] = written[:, :, head].flatten()
+                lift = (moved[:, :, head] * gradients[layer][:, batch.second, head]).sum().item()
+                whole["V", (layer, head)] = whole.get(("V", (layer, head)), 0.0) + lift
+    for layer in sorted(readings.of):
+        below = [sender for sender in rows if sender[0] < layer]
+        if not below or layer in indirect:
+            continue
+        stack = torch.stack([rows[sender] for sender in below])
+        for head in range(lens.n_heads):
+            # What a later head's values are worth: its own total effect, at every query that attends to them.
+            pattern = readings.patterns[layer][:, head].float()
+            worth = torch.einsum("sqk,sqd->skd", pattern, gradients[layer][:, :, head])
+            field = readings.of[layer].value_gradient(head, worth)
+            if field is None:
+                raise ModelError(f"layer {layer} does not show values on their way to what its heads write")
+            shares = stack @ field.flatten()
+            _put(parts, lens, {("V", sender): share for sender, share in zip(below, shares)}, layer, head)
+
+
+def written_from_followers(
+    readings: Readings, layer: int, pattern: Tensor, values: Tensor, batch: TwoRepeats
+) -> Float[Tensor, "sequence position head d_model"]:
+    """What each head of a layer writes by attending to the followers alone; 0 at queries of the first repeat."""
+    z = torch.zeros(values.shape, device=values.device)
+    z[:, batch.second] = moved_from_followers(pattern[:, :, batch.second], values, batch.attended)
+    return readings.written(layer, z)
+
+
+def _put(
+    parts: dict[tuple[str, Head], Tensor],
+    lens: Lens,
+    shares: Mapping[tuple[str, Head], Tensor],
+    layer: int,
+    head: int | slice = slice(None),
+) -> None:
+    for key, share in shares.items():
+        if key not in parts:
+            parts[key] = torch.zeros(lens.n_layers, lens.n_heads, device=lens.device)
+        parts[key][layer, head] += share

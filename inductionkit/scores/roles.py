@@ -1,0 +1,67 @@
+"""The role that a head has in an induction circuit, told from its scores. The one rule, which everything else asks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+ROLES = ("previous-token", "duplicate-token", "prefix-matching", "induction", "copying", "anti-copying", "")
+INDUCTION_ROLES = ("induction", "copying")  # they match and copy, by whichever path
+
+
+@dataclass(frozen=True)
+class RoleRule:
+    """From where on a head has a role: shares of attention, and nats. These are choices, not definitions.
+
+    `min_copying` stands in for the lifts in histories that have none.
+    """
+
+    min_prefix_matching: float = 0.3
+    min_previous: float = 0.3  # of duplicate-token heads too
+    min_direct_lift: float = 0.1
+    min_total_lift: float = 0.1
+    min_copying: float = -0.5
+
+    def beside(self, nulls: Mapping[str, np.ndarray]) -> RoleRule:
+        """The rule with lifts judged by the lifts of heads that learnt nothing, where these are known.
+
+        A lift then counts from the largest null lift on, in place of the fixed number.
+        """
+        largest = {
+            f"min_{name}": float(np.nanmax(np.abs(nulls[name])))
+            for name in ("direct_lift", "total_lift")
+            if name in nulls and np.isfinite(nulls[name]).any()
+        }
+        return RoleRule(**{**vars(self), **largest})
+
+    def role_of(self, figures: Mapping[str, float]) -> str:
+        """The role of a head, one of `ROLES`, by its scores; one that is missing or NaN counts as 0.
+
+        A head that matches prefixes is an induction head if it raises what it attends to through everything downstream
+        (`total_lift`), a copying head if it does so along the direct path alone (later heads undo it or stand in for
+        it), anti-copying if it lowers it on both, and `prefix-matching` else.
+        """
+        known = {name: float(np.nan_to_num(value)) for name, value in figures.items() if name != "role"}
+        if known.get("prefix_matching", 0.0) >= self.min_prefix_matching:
+            path = self.path_of(figures)
+            if path:
+                return "copying" if path == "direct, undone" else "induction"
+            lowers = (known.get(n, 0.0) <= -getattr(self, f"min_{n}") for n in ("direct_lift", "total_lift"))
+            return "anti-copying" if all(lowers) else "prefix-matching"
+        if known.get("previous_token", 0.0) >= self.min_previous:
+            return "previous-token"
+        return "duplicate-token" if known.get("duplicate_token", 0.0) >= self.min_previous else ""
+
+    def path_of(self, figures: Mapping[str, float]) -> str:
+        """By which path a head copies: "direct" if at least half of its total lift goes straight to the logits,
+        "later layers" if less does, "direct, undone" if the total does not count; "unknown path" if it copies by
+        `copying` and its lifts are not known; "" if it does not copy."""
+        lifts = [figures.get(name, np.nan) for name in ("direct_lift", "total_lift")]
+        if not np.isfinite(lifts).any():
+            return "unknown path" if figures.get("copying", np.nan) >= self.min_copying else ""
+        direct, total = np.nan_to_num(lifts)
+        if total >= self.min_total_lift:
+            return "direct" if direct >= total / 2 else "later layers"
+        return "direct, undone" if direct >= self.min_direct_lift else ""

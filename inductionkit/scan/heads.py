@@ -20,7 +20,7 @@ from ..errors import ModelError
 from ..history import labelled
 from ..lens import DEFAULT_MAX_BYTES, Lens, transformer_lens_version
 from ..runs import Run
-from ..scores import from_weights, on_gradients, on_prompts  # noqa: F401  they register the scores
+from ..scores import from_weights, on_gradients, on_losses, on_prompts  # noqa: F401  they register the scores
 from ..scores.on_prompts import OnRepeatedTokens, Share, attention_to, earlier_copies, followers
 from ..scores.prompts import PromptSettings, repeated_random_tokens, token_pool
 from ..scores.score import SCORES, names_from
@@ -28,6 +28,7 @@ from ..system.real_numbers import real_number
 from .engine import OnError, scan_source
 from .gradients import score_gradients
 from .held_out import held_out_rows
+from .loss_effects import score_loss_effects
 from .measurement import Advance, Measurement, fingerprint, silently
 from .texts import default_text_rows, text_rows
 from .weights import score_weights
@@ -84,11 +85,11 @@ class HeadScoring(Measurement):
                 reasons[f"{direct} in layer {layers}"] = why
         if self.prompts is not None:
             self._score_repeated_tokens(lens, found, advance)
+            given = self.heads, torch.from_numpy(self.prompts), self.sample, self.max_bytes, found, advance
             if set(self.names) & set(names_from("gradients")):
-                prompts = torch.from_numpy(self.prompts)
-                reasons |= score_gradients(
-                    lens, self.names, self.heads, prompts, self.sample, self.max_bytes, found, advance
-                )
+                reasons |= score_gradients(lens, self.names, *given)
+            if "loss_effect" in self.names:
+                reasons |= score_loss_effects(lens, *given)
         on_text: Found = {}
         needs_text = [name for name in self.names if name == "qk_trace" or SCORES[name].source == "text"]
         if needs_text and self.text is None:
@@ -182,7 +183,7 @@ def head_scoring(
     names = tuple(dict.fromkeys(names))
     by_layer, bos, tokens = _by_layer(lens, heads), prompts.bos_for(lens.bos), None
     about: dict[str, Any] = {"heads": "all" if heads is None else json.dumps(by_layer), "max_bytes": max_bytes}
-    if set(names) & {*names_from("repeated tokens"), *names_from("gradients")}:
+    if set(names) & {*names_from("repeated tokens", "gradients", "loss")}:
         drawn = repeated_random_tokens(lens.d_vocab, bos, prompts, held_out)
         lens.check_length(
             drawn.shape[1], f", as with prompts=inductionkit.PromptSettings(n_distinct={lens.n_ctx // 5})"
@@ -239,12 +240,11 @@ def scan_heads(
     training distribution, of which 8 sequences are read. If the model carries a tokenizer, you can pass `text`, one
     string or several, instead; without either, a short text of this package is read, and without a tokenizer the score
     is NaN. `ov_copying`, `k_composition`, `q_composition` and `v_composition` come from weights, `qk_trace` from both,
-    `direct_lift` and `total_lift` from a pass over two repeats and back; ask for these by name or with `scores="all"`.
-    Where `heads`
-    are given, as (layer, head) pairs or labels such as "1.3", the others stay NaN. `prompts` are the settings of the
-    random tokens, which are drawn from the tokens of `held_out` where that has enough. With `effective_embedding`,
-    `ov_copying` reads tokens through the first MLP. Prompts are run in batches whose activations take about
-    `max_bytes`.
+    `direct_lift` and `total_lift` from a pass over two repeats and back, `loss_effect` from the latter and ablations;
+    ask for these by name or with `scores="all"`. Where `heads` are given, as (layer, head) pairs or labels such as
+    "1.3", the others stay NaN. `prompts` are the settings of the random tokens, which are drawn from the tokens of
+    `held_out` where that has enough. With `effective_embedding`, `ov_copying` reads tokens through the first MLP.
+    Prompts are run in batches whose activations take about `max_bytes`.
 
     With `n_nulls`, each score has its null distribution beside it, `<score>_null` (null, layer, head): the same scan of
     as many copies of the model (of a run: of its last measured checkpoint) with matrices drawn at random. It costs the

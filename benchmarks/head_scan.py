@@ -83,6 +83,9 @@ def main() -> None:
     print(f"\nGPT-2 small's shape, 10 x 101 tokens; a bare pass takes {bare:.2f} s, and of it")
     for name, ratio in found.items():
         print(f"  {name:<14} {ratio:5.2f}")
+    # What takes many passes is timed once.
+    effects = best_of({"loss_effect": lambda: ik.scan_heads(model, scores=("loss_effect",))}, 1)
+    print(f"  {'loss_effect':<14} {effects['loss_effect'] / bare:5.2f}")
     once = best_of({"scan": lambda: ik.scan_heads(model), "detect_head": lambda: detect_heads(model, tokens)}, 1)
     print(f"  detect_head, its three patterns on the same prompts: {once['detect_head'] / once['scan']:.1f} x the scan")
     passes = {"bare pass": lambda: bare_pass(model, tokens), "scan": lambda: ik.scan_heads(model)}

@@ -217,7 +217,7 @@ def test_what_a_head_writes_is_unknown_where_more_than_weights_decide_it(name):
     config, why = INDIRECT[name]
     model = randomised(transformers.AutoModelForCausalLM.from_config(config, attn_implementation="eager").eval())
     found = scan_heads(model, TEXT, scores="all", prompts=PROMPTS)
-    known = {"prefix_matching", "duplicate_token", "previous_token"}
+    known = {"prefix_matching", "duplicate_token", "previous_token", "loss_effect"}
     reasons = json.loads(found.unscored)
     if why == "more than one final norm":  # gradients pass any number of norms
         known |= {"total_lift"}

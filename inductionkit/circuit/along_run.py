@@ -35,7 +35,8 @@ def circuits_of(history: xr.Dataset) -> list[InductionCircuit]:
             step = history["step"].values[index]
             raise HistoryError(f"the edges at step {step} name heads or sides that the history does not have")
         matching = np.argwhere(scores["prefix_matching"][index] >= RoleRule().min_prefix_matching)
-        names = sorted({*map(tuple, matching.tolist()), *(divmod(int(head), n_heads) for head in ends.ravel())})
+        joined = {divmod(int(head), n_heads) for head in ends.ravel()}
+        names = sorted(joined | {(int(layer), int(head)) for layer, head in matching})
         rows = [{name: values[(index, *head)] for name, values in scores.items()} for head in names]
         nodes = pd.DataFrame(rows, index=_index(names), columns=NODE_FIGURES, dtype=float)
         nodes.insert(0, "role", [RoleRule().role_of(row) for row in rows])

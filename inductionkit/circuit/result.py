@@ -68,11 +68,9 @@ class InductionCircuit:
         """The nodes of which one of these is the strongest on side K."""
         keys = self.edges[self.edges["side"] == "K"]
         strongest = keys.sort_values("share", ascending=False).drop_duplicates(["to_layer", "to_head"])
-        made = {
-            (row.to_layer, row.to_head)
-            for row in strongest.itertuples()
-            if (row.from_layer, row.from_head) in nodes.index and row.share > 0
-        }
+        ends = zip(*(strongest[name] for name in EDGE_COLUMNS if name not in ("side", "measured")))
+        known = set(nodes.index)
+        made = {(layer, head) for *sender, layer, head, share in ends if tuple(sender) in known and share > 0}
         return self.nodes[self.nodes.index.isin(made)]
 
 

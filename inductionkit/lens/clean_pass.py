@@ -29,16 +29,19 @@ class CleanPass:
     """The activations of a pass without ablation, by layer."""
 
     tokens: Int[Tensor, "sequence position"]
+    queries: slice | None = None  # whose losses are wanted, see `Lens.token_losses`
     blocks: dict[int, Output] = field(default_factory=dict)
     attentions: dict[int, Output] = field(default_factory=dict)
     z: dict[int, Float[Tensor, "sequence position head d_head"]] = field(default_factory=dict)
     patterns: dict[int, Pattern] = field(default_factory=dict)
-    losses: Float[Tensor, "sequence position-1"] = field(init=False)
+    losses: Float[Tensor, "sequence query"] = field(init=False)
 
 
-def clean_pass(lens: Lens, tokens: Int[Tensor, "sequence position"], with_patterns: bool) -> CleanPass:
+def clean_pass(
+    lens: Lens, tokens: Int[Tensor, "sequence position"], with_patterns: bool, queries: slice | None = None
+) -> CleanPass:
     """Run a whole pass and keep what blocks and attentions return, `hook_z`, and on request the patterns."""
-    clean = CleanPass(tokens)
+    clean = CleanPass(tokens, queries)
 
     def keep(tensor: Tensor, hook: Any, by_layer: dict[int, Tensor], layer: int) -> None:
         by_layer[layer] = tensor
@@ -60,7 +63,7 @@ def clean_pass(lens: Lens, tokens: Int[Tensor, "sequence position"], with_patter
                 at_pattern = partial(keep, by_layer=clean.patterns, layer=layer)
                 hooks.append((f"blocks.{layer}.attn.hook_pattern", at_pattern))
         with lens.model.hooks(fwd_hooks=hooks):
-            clean.losses = lens.token_losses(tokens)
+            clean.losses = lens.token_losses(tokens, queries)
     finally:
         for handle in handles:
             handle.remove()

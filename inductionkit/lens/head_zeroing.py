@@ -23,7 +23,7 @@ from .lens import Lens, Pattern
 from .outputs import by_head
 
 Zeroed = Bool[Tensor, "ablation layer head"]
-Losses = Float[Tensor, "ablation sequence position-1"]
+Losses = Float[Tensor, "ablation sequence query"]
 Found = tuple[slice, list[int], Losses]
 StandIn = tuple[nn.Module, Callable[..., Any]]
 Hook = Callable[[Tensor, Any], Tensor]
@@ -52,8 +52,10 @@ class HeadZeroing:
             raise ModelError(f"patterns of {lens.name} cannot be frozen: layer {layer} has {why}; use kind='full'")
 
     @torch.no_grad()
-    def losses(self, tokens: Int[Tensor, "sequence position"], zeroed: Zeroed) -> Iterator[Found]:
-        """Yield losses in parts: which sequences, which ablations, and their losses.
+    def losses(
+        self, tokens: Int[Tensor, "sequence position"], zeroed: Zeroed, queries: slice | None = None
+    ) -> Iterator[Found]:
+        """Yield losses in parts: which sequences, which ablations, and their losses, of `Lens.token_losses`.
 
         An ablation without heads gives the clean loss. Raises ModelError if the tokens do not fit the model,
         or if patterns are to be frozen and cannot be.
@@ -69,7 +71,7 @@ class HeadZeroing:
         row_bytes, kept_bytes = self._bytes(tokens.shape[1])
         n_sequences = max(1, self._max_bytes // (row_bytes + kept_bytes))
         for start in range(0, len(tokens), n_sequences):
-            clean = clean_pass(self._lens, tokens[start : start + n_sequences], self._freeze)
+            clean = clean_pass(self._lens, tokens[start : start + n_sequences], self._freeze, queries)
             which = slice(start, start + len(clean.tokens))
             n_ablations = max(1, self._max_bytes // (row_bytes * len(clean.tokens)))
             for layer, ablations in by_layer.items():
@@ -123,7 +125,7 @@ class HeadZeroing:
 
     def _rows(self, clean: CleanPass, n_ablations: int) -> Losses:
         rows = clean.tokens.repeat(n_ablations, 1)
-        losses: Tensor = self._lens.token_losses(rows).unflatten(0, (n_ablations, len(clean.tokens)))
+        losses: Tensor = self._lens.token_losses(rows, clean.queries).unflatten(0, (n_ablations, len(clean.tokens)))
         return losses
 
     def _written(

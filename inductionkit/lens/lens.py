@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -194,15 +194,35 @@ class Lens:
 
     @undisturbed()
     @torch.no_grad()
-    def token_losses(self, tokens: Int[Tensor, "sequence position"]) -> Float[Tensor, "sequence position-1"]:
-        """Loss in nats of each token given those before it; entry `p` belongs to token index `p + 1`."""
+    def token_losses(
+        self, tokens: Int[Tensor, "sequence position"], queries: slice | None = None
+    ) -> Float[Tensor, "sequence query"]:
+        """Loss in nats of each token given those before it; entry `p` belongs to token index `p + 1`.
+
+        With `queries`, a slice with start and stop, only of the tokens that follow these positions; the others are not
+        unembedded, which takes much of the time where the vocabulary is large.
+        """
         self.check_tokens(tokens)
         tokens = tokens.to(self.device)
-        with running(self.model):
+        counted = queries or slice(0, tokens.shape[1] - 1)
+        with running(self.model), self._unembedding_only(queries):
             logits = self.model(tokens, return_type="logits")
+        if logits.shape[1] == tokens.shape[1]:
+            logits = logits[:, counted]
         # Sequence by sequence: a copy of all logits would take longer than it takes to reduce them.
-        rows = zip(logits, tokens[:, 1:])
-        return torch.stack([F.cross_entropy(row[:-1].float(), target, reduction="none") for row, target in rows])
+        rows = zip(logits, tokens[:, counted.start + 1 : counted.stop + 1])
+        return torch.stack([F.cross_entropy(row.float(), target, reduction="none") for row, target in rows])
+
+    @contextlib.contextmanager
+    def _unembedding_only(self, queries: slice | None) -> Iterator[None]:
+        if queries is None:
+            yield
+            return
+        handle = self.model.unembed.register_forward_pre_hook(lambda _, inputs: (inputs[0][:, queries], *inputs[1:]))
+        try:
+            yield
+        finally:
+            handle.remove()
 
     def _refuse_what_is_no_decoder(self) -> None:
         config = self.model.cfg

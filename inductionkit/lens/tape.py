@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -52,6 +53,21 @@ class Tape:
             rows = unembedding.T[targets].float() - unembedding.mean(1, dtype=torch.float32)
             summed: Tensor = (self._end.normalised[:, positions].float() * rows).sum()
             return summed * self.lens.logit_form.factor
+
+    def loss(self, queries: slice) -> Float[Tensor, ""]:
+        """The loss of the tokens that follow the queries, a slice with start and stop, summed, in nats."""
+        targets = self.tokens[:, queries.start + 1 : queries.stop + 1]
+        with torch.enable_grad():
+            if self._logits is not None:
+                logits = self._logits[:, queries]
+            else:
+                assert self._end.normalised is not None and self.lens.logit_form is not None
+                logits = self.lens.model.unembed(self._end.normalised[:, queries]) * self.lens.logit_form.factor
+            return F.cross_entropy(logits.float().flatten(0, 1), targets.flatten(), reduction="sum")
+
+    def outputs(self, layer: int) -> Z:
+        """What the heads of a layer put out, `z`."""
+        return by_head(self._z[layer].detach(), self.lens.n_heads).float()
 
     def direct_gradients(
         self, layers: Iterable[int], positions: slice, targets: Int[Tensor, "sequence query"]

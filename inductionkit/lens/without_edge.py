@@ -63,12 +63,12 @@ def logits_with(
 ) -> Float[Tensor, "sequence position vocabulary"]:
     """The logits of a pass in which something is added to a head's output `z`."""
 
-    def add(z: Tensor, hook: Any) -> Tensor:
+    def add(z: Tensor, hook: Any, change: Tensor) -> Tensor:
         changed = by_head(z, lens.n_heads).clone()
-        changed[:, :, head] += added.to(z.dtype)
+        changed[:, :, head] += change.to(z.dtype)
         return changed.view(z.shape)
 
-    hooks = [] if added is None else [(f"blocks.{layer}.attn.hook_z", add)]
+    hooks = [] if added is None else [(f"blocks.{layer}.attn.hook_z", partial(add, change=added))]
     with running(lens.model), lens.model.hooks(fwd_hooks=hooks):
         logits: Tensor = lens.model(tokens, return_type="logits")
     return logits

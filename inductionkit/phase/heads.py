@@ -47,7 +47,7 @@ def head_roles(
     table = chosen.reset_coords(drop=True).to_dataframe()[names]
     nulls = {name: scores[f"{name}_null"].values for name in (*BOTH, *LIFTS) if f"{name}_null" in scores}
     rule = rule.beside(nulls)
-    rows = table.to_dict("records")
+    rows = [{str(name): float(value) for name, value in row.items()} for row in table.to_dict("records")]
     for name, null in nulls.items():
         if name in table:
             table[f"{name}_p"] = surprise(table[name].to_numpy(), null)

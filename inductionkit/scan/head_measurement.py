@@ -15,10 +15,11 @@ from torch import Tensor
 
 from ..history import labelled
 from ..lens import Lens, transformer_lens_version
-from ..scores import from_weights, on_gradients, on_prompts  # noqa: F401  they register the scores
+from ..scores import from_weights, on_gradients, on_losses, on_prompts  # noqa: F401  they register the scores
 from ..scores.on_prompts import OnRepeatedTokens, OnSample, Share, attention_to, earlier_copies, followers
 from ..scores.score import SCORES, names_from
 from .gradients import score_gradients
+from .loss_effects import score_loss_effects
 from .measurement import Advance, Measurement, fingerprint, silently
 from .weights import score_weights
 
@@ -72,13 +73,13 @@ class HeadScoring(Measurement):
         if "logit_lift" in self.names and lens.has_direct_path and lens.logit_form is None:
             reasons["logit_lift"] = "the model changes its logits in a way that is not known"
         if self.prompts is not None:
-            if set(self.names) & {*names_from("repeated tokens"), *names_from("sample")}:
+            if set(self.names) & set(names_from("repeated tokens", "sample")):
                 self._score_repeated_tokens(lens, found, advance)
+            given = self.heads, torch.from_numpy(self.prompts), self.sample, self.max_bytes, found, advance
             if set(self.names) & set(names_from("gradients")):
-                prompts = torch.from_numpy(self.prompts)
-                reasons |= score_gradients(
-                    lens, self.names, self.heads, prompts, self.sample, self.max_bytes, found, advance
-                )
+                reasons |= score_gradients(lens, self.names, *given)
+            if "loss_effect" in self.names:
+                reasons |= score_loss_effects(lens, *given)
         on_text: Found = {}
         needs_text = [name for name in self.names if name == "qk_trace" or SCORES[name].source == "text"]
         if needs_text and self.text is None:

@@ -106,10 +106,11 @@ def scan_heads(
     over `held_out`, tokens of the training distribution, of which 8 sequences are read. If the model carries a
     tokenizer, you can pass `text`, one string or several, instead; without either, a short text of this package is
     read, and without a tokenizer the score is NaN. `ov_copying`, `k_composition`, `q_composition` and `v_composition`
-    come from weights, `qk_trace` from both; ask for these by name or with `scores="all"`. Where `heads` are given, as
-    (layer, head) pairs or labels such as "1.3", the others stay NaN. `prompts` are the settings of the random tokens,
-    which are drawn from the tokens of `held_out` where that has enough. With `effective_embedding`, `ov_copying` reads
-    tokens through the first MLP. Prompts are run in batches whose activations take about `max_bytes`.
+    come from weights, `qk_trace` from both, `loss_effect` from a pass and back and from ablations; ask for these by
+    name or with `scores="all"`. Where `heads` are given, as (layer, head) pairs or labels such as "1.3", the others
+    stay NaN. `prompts` are the settings of the random tokens, which are drawn from the tokens of `held_out` where that
+    has enough. With `effective_embedding`, `ov_copying` reads tokens through the first MLP. Prompts are run in batches
+    whose activations take about `max_bytes`.
 
     With `n_nulls`, each score has its null distribution beside it, `<score>_null` (null, layer, head): the same scan of
     as many copies of the model (of a run: of its last measured checkpoint) with matrices drawn at random. It costs the

@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeVar
 
 from ..history import PER_HEAD, Variable
 
-Source = Literal["repeated tokens", "sample", "text", "weights", "gradients"]
+Source = Literal["repeated tokens", "sample", "text", "weights", "gradients", "loss"]
 Need = Literal["direct path", "values", "earlier heads", "queries without a norm"]
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -63,6 +63,6 @@ def head_score(
     return register
 
 
-def names_from(source: Source) -> tuple[str, ...]:
-    """The names of the scores that are measured on `source`."""
-    return tuple(name for name, score in SCORES.items() if score.source == source)
+def names_from(*sources: Source) -> tuple[str, ...]:
+    """The names of the scores that are measured on any of `sources`."""
+    return tuple(name for name, score in SCORES.items() if score.source in sources)

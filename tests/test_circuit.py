@@ -64,7 +64,7 @@ def test_a_history_holds_a_circuit_for_each_step():
     history = with_edges(synthetic_history(n_steps=3))
     first, _, last = circuits_of(history)
     assert first.nodes.empty and first.edges.empty
-    assert [*last.nodes.index] == [(0, 0), (1, 0)]
+    assert [*last.nodes.index] == [(0, 0), (1, 0), (1, 1)]  # the ends of edges, and a head that matches alone
     assert last.edges.to_dict("records")[0] == pytest.approx(
         dict(from_layer=0, from_head=0, to_layer=1, to_head=0, side="K", share=0.7, measured=np.nan), nan_ok=True
     )

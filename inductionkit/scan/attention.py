@@ -53,6 +53,7 @@ class Attention(Measurement):
     def _longest(self) -> int:
         return max(map(len, self.texts.values()))
 
+    @torch.no_grad()
     def _patterns_and_lifts(self, lens: Lens) -> dict[str, np.ndarray]:
         """Patterns quantised to 1/255. Beyond a text's end they are zero and lifts NaN; without a direct path too."""
         circuits, longest = lens.circuits(), self._longest

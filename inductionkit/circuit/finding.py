@@ -18,7 +18,7 @@ from ..lens import DEFAULT_MAX_BYTES, Lens
 from ..scan.circuit_tracing import MIN_SHARE, Edge, Head, TwoRepeats, trace_edges, two_repeats
 from ..scan.heads import head_scoring
 from ..scan.held_out import held_out_rows
-from ..scan.texts import default_text_rows
+from ..scan.texts import N_DEFAULT_ROWS, default_text_rows
 from ..scores.prompts import PromptSettings
 from ..scores.roles import RoleRule
 from ..system.process_state import undisturbed
@@ -97,7 +97,7 @@ def _text(lens: Lens, held_out: Any, repeats: TwoRepeats) -> Int[np.ndarray, "se
     if held_out is not None:
         return held_out_rows(held_out, lens, min_length=2)[:N_TEXT_SEQUENCES]
     own = default_text_rows(lens)
-    return repeats.tokens[:, : repeats.second.start].numpy() if own is None else own[:N_TEXT_SEQUENCES]
+    return repeats.tokens[:, : repeats.second.start].numpy() if own is None else own[:N_DEFAULT_ROWS]
 
 
 def _nodes(heads: Sequence[Head], scores: xr.Dataset) -> pd.DataFrame:

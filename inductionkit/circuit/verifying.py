@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..lens import Lens
 from ..lens.readings import Readings
-from ..lens.without_edge import logits_with, reading_without
+from ..lens.without_edge import WithoutEdge, logits_with
 from ..scan.circuit_tracing import Edge, TwoRepeats, written_from_followers
 from ..scan.measurement import Advance, silently
 
@@ -24,7 +24,9 @@ def measured_shares(
     batches = prompts.batches(lens, max_bytes) if edges else []
     for batch in batches:
         readings = Readings(lens, batch.tokens, layers)
-        clean_lift = _lift(logits_with(lens, batch.tokens, 0, 0, None), batch)
+        without = WithoutEdge(readings)
+        moves_on = any(edge.side == "V" for edge in edges)
+        clean_lift = _lift(logits_with(lens, batch.tokens), batch) if moves_on else 0.0
         for edge in edges:
             layer, head = edge.receiver
             clean = readings.of[layer]
@@ -33,13 +35,13 @@ def measured_shares(
                 assert sender.values is not None and clean.values is not None  # it would not have been traced
                 pattern = readings.patterns[edge.sender[0]]
                 removed = written_from_followers(readings, edge.sender[0], pattern, sender.values, batch)
-                changed = reading_without(lens, batch.tokens, layer, removed[:, :, edge.sender[1]], clean, "V")
+                changed = without.reading(layer, removed[:, :, edge.sender[1]], "V")
                 assert changed.values is not None
                 moved = readings.patterns[layer][:, head] @ (changed.values - clean.values)[:, :, head]
                 lost[edge] += clean_lift - _lift(logits_with(lens, batch.tokens, layer, head, moved), batch)
             else:
                 removed = readings.written(edge.sender[0])[:, :, edge.sender[1]]
-                changed = reading_without(lens, batch.tokens, layer, removed, clean, edge.side)
+                changed = without.reading(layer, removed, edge.side)
                 gaps = (each.gap(head, batch.attended, batch.second) for each in (clean, changed))
                 lost[edge] += float(next(gaps) - next(gaps))
             advance(1 / len(batches))

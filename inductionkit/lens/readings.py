@@ -27,7 +27,8 @@ Scores = Float[Tensor, "sequence head query key"]
 class Reading:
     """What a layer's attention read, and its scores before the softmax, with the graph in between.
 
-    There are values for each query head, or None where heads write more than pattern times values.
+    There are values for each query head, or None where heads write more than pattern times values. `attend` runs the
+    layer's attention again, on another residual stream.
     """
 
     stream: Stream
@@ -35,6 +36,7 @@ class Reading:
     keys: Tensor
     values: Float[Tensor, "sequence position head d_head"] | None
     scores: Scores
+    attend: Callable[[Stream], object]
 
     def gap(self, head: int, attended: Bool[Tensor, "sequence query key"], positions: slice) -> Float[Tensor, ""]:
         """By how much a head's scores of the `attended` keys exceed its mean score, summed over the `positions`.
@@ -112,6 +114,7 @@ class Readings:
         handles: list[Any] = []
         hooks: list[tuple[str, Any]] = []
         kept: dict[tuple[str, int], Tensor] = {}
+        calls: dict[int, tuple[Any, Any]] = {}
 
         def keep(tensor: Tensor, hook: Any, name: str, layer: int) -> Tensor:
             kept[name, layer] = tensor
@@ -121,9 +124,13 @@ class Readings:
             self.patterns[layer] = tensor.detach()
             if layer in wanted:
                 stream, queries, keys = (kept.pop((name, layer)) for name in ("stream", "q", "k"))
-                self.of[layer] = Reading(stream, queries, keys, kept.pop(("v", layer), None), softmax.seen)
+                values, again = kept.pop(("v", layer), None), partial(_attend, model.blocks[layer], calls[layer])
+                self.of[layer] = Reading(stream, queries, keys, values, softmax.seen, again)
             if layer == last:
                 raise Enough
+
+        def keep_call(module: nn.Module, args: Any, kwargs: Any, layer: int) -> None:
+            calls[layer] = args, kwargs
 
         def keep_values(tensor: Tensor, hook: Any, layer: int) -> Tensor:
             kept["v", layer] = per_query_head(tensor, hook, n_heads)
@@ -153,6 +160,8 @@ class Readings:
                 if layer not in indirect:
                     hooks.append((f"blocks.{layer}.attn.hook_v", partial(keep_values, layer=layer)))
                 handles += _reading_through(block, partial(cut, layer=layer))
+                kept_call = partial(keep_call, layer=layer)
+                handles.append(block.attn.register_forward_pre_hook(kept_call, with_kwargs=True))
         try:
             with (
                 running(model), without_weight_gradients(model), torch.enable_grad(), contextlib.suppress(Enough),
@@ -173,6 +182,18 @@ class SoftmaxInput(TorchFunctionMode):
         if getattr(func, "__name__", "") == "softmax" and isinstance(args[0], Tensor):
             self.seen = args[0]
         return func(*args, **(kwargs or {}))
+
+
+def _attend(block: Any, call: tuple[Any, Any], stream: Stream) -> object:
+    """Run a block's attention as it was called, on another residual stream."""
+    args, kwargs = call
+    norm = getattr(block, "ln1", None)
+    read = stream if norm is None else norm(stream)
+    caches = dict.fromkeys(kwargs.keys() & {"past_key_values", "past_key_value", "layer_past"})  # they would grow
+    names = [name for name in ("hidden_states", "query_input", "key_input", "value_input") if name in kwargs]
+    if names and not args:
+        return block.attn(**{**kwargs, **caches, **dict.fromkeys(names, read)})
+    return block.attn(read, *args[1:], **{**kwargs, **caches})
 
 
 def before_attention(block: Any, change: Callable[[Tensor], Tensor | None]) -> Any:

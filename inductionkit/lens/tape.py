@@ -22,6 +22,15 @@ Z = Float[Tensor, "sequence position head d_head"]
 Gradients = dict[int, Z]
 
 
+def taped_batches(
+    lens: Lens, tokens: Int[Tensor, "sequence position"], max_bytes: int
+) -> list[Int[Tensor, "sequence position"]]:
+    """Split `tokens` for passes that keep the activations of all layers: about four times `max_bytes`, for small
+    batches take longer."""
+    n_sequences = max(1, 4 * max_bytes // (lens.block_bytes(tokens.shape[1]) * lens.n_layers))
+    return list(tokens.to(lens.device).split(n_sequences))
+
+
 class Tape:
     """The activations of one pass over `tokens`, by layer, and gradients with respect to the heads' outputs `z`.
 

@@ -20,7 +20,7 @@ from ..errors import ModelError
 from ..history import Variable, labelled
 from ..lens import DEFAULT_MAX_BYTES, Lens
 from ..lens.readings import Readings
-from ..lens.tape import Tape
+from ..lens.tape import Tape, taped_batches
 from ..scores.on_gradients import moved_from_followers
 from ..scores.on_prompts import attention_to, followers
 from ..scores.prompts import PromptSettings, repeated_random_tokens
@@ -72,9 +72,7 @@ class TwoRepeats:
         return self.tokens.gather(1, self.attended.int().argmax(2))
 
     def batches(self, lens: Lens, max_bytes: int) -> list[TwoRepeats]:
-        """Parts of which the activations of all layers take about `max_bytes`."""
-        n = max(1, max_bytes // (lens.block_bytes(self.tokens.shape[1]) * lens.n_layers))
-        return [TwoRepeats(part, self.second) for part in self.tokens.to(lens.device).split(n)]
+        return [TwoRepeats(part, self.second) for part in taped_batches(lens, self.tokens, max_bytes)]
 
 
 def two_repeats(

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..errors import ModelError
 from ..lens import Lens
-from ..lens.tape import Tape
+from ..lens.tape import Tape, taped_batches
 from ..scores.on_gradients import OnSecondRepeat
 from ..scores.on_prompts import Share, followers
 from ..scores.score import SCORES, names_from
@@ -46,9 +46,7 @@ def score_gradients(
     second = slice(sample.stop, 2 * sample.stop - sample.start)
     tokens = prompts[:, : second.stop]
     shares: dict[tuple[str, int], Share] = {}
-    # A tape keeps the activations of all layers.
-    n_sequences = max(1, max_bytes // (lens.block_bytes(tokens.shape[1]) * lens.n_layers))
-    for batch in tokens.to(lens.device).split(n_sequences) if wanted else ():
+    for batch in taped_batches(lens, tokens, max_bytes) if wanted else ():
         try:
             tape = Tape(lens, batch)
             sought = followers(batch)[:, second]

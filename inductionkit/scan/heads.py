@@ -23,7 +23,7 @@ from .engine import OnError, scan_source
 from .head_measurement import HeadScoring
 from .held_out import held_out_rows
 from .measurement import fingerprint
-from .texts import default_text_rows, text_rows
+from .texts import N_DEFAULT_ROWS, default_text_rows, text_rows
 
 DEFAULT_SCORES = tuple(name for name, score in SCORES.items() if score.source not in ("weights", "loss"))
 N_TEXT_SEQUENCES = 8  # of the held-out text, for the scores that are measured on text
@@ -141,7 +141,7 @@ def scan_heads(
         rows = None if given is None else held_out_rows(given, lens, min_length=2)
         ready = head_scoring(lens, scores, heads, prompts, rows, effective_embedding, max_bytes)
         if rows is None and run is None and (own := default_text_rows(lens)) is not None:
-            ready = replace(ready, text=own[:N_TEXT_SEQUENCES])  # prompts stay as they are
+            ready = replace(ready, text=own[:N_DEFAULT_ROWS])  # prompts stay as they are
         return [ready]
 
     found = scan_source(source, scoring, "head scores", n_nulls, store, executor, on_error, progress)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..errors import ModelError
 from ..lens import ABLATION_MAX_BYTES, HeadZeroing, Lens
-from ..lens.tape import Tape
+from ..lens.tape import Tape, taped_batches
 from ..scores.on_losses import loss_effect
 from .measurement import Advance
 
@@ -110,9 +110,8 @@ def _first_order(
     lens: Lens, tokens: Int[Tensor, "sequence position"], queries: slice, max_bytes: int
 ) -> dict[int, Float[Tensor, "sequence head"]]:
     """The first-order change of the mean loss when a head is zeroed, by layer; without layers that cannot matter."""
-    n_sequences = max(1, max_bytes // (lens.block_bytes(tokens.shape[1]) * lens.n_layers))
     parts: list[dict[int, Tensor]] = []
-    for batch in tokens.to(lens.device).split(n_sequences):
+    for batch in taped_batches(lens, tokens, max_bytes):
         tape = Tape(lens, batch)
         gradients = tape.gradients(tape.loss(queries))
         parts.append({at: -(tape.outputs(at) * gradient).sum(dim=(1, 3)).cpu() for at, gradient in gradients.items()})

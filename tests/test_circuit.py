@@ -110,13 +110,13 @@ def test_induction_heads_of_a_language_model_copy_by_any_path():
     assert roles[17, 5] == "prefix-matching" and roles[24, 4] == "anti-copying" and roles[23, 1] == "copying"
 
 
-def test_beside_nulls_the_largest_null_lift_is_the_measure():
-    values = {"prefix_matching": [[0.9, 0.9, 0.9]], "copying": [[0.5, 0.5, 0.5]], "direct_lift": [[0.04, 0.06, 0.3]]}
+def test_beside_nulls_what_most_null_lifts_stay_below_is_the_measure():
+    values = {"prefix_matching": [[0.9, 0.9, 0.9]], "copying": [[0.5, 0.5, 0.5]], "direct_lift": [[0.04, 0.048, 0.3]]}
     values["total_lift"] = [[0.0, 0.0, 0.0]]
     scores = xr.Dataset(
         {name: (("layer", "head"), rows) for name, rows in values.items()}, {"layer": [0], "head": range(3)}
     )
     assert [*induction_heads(scores).index] == [(0, 2)]
-    scores["direct_lift_null"] = (("null", "layer", "head"), [[[0.01, -0.05, 0.02]]])
+    scores["direct_lift_null"] = (("null", "layer", "head"), [[[0.01, -0.05, 0.02]]])  # 95 %: 0.047
     assert {*induction_heads(scores).index} == {(0, 1), (0, 2)}
     assert induction_heads(scores)["direct_lift_p"].tolist() == [0.25, 0.25]

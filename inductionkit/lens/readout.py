@@ -134,14 +134,21 @@ class Readout:
             rows = own * self._circuits.uncentred_unembedding(self._tokens) - self._means
         return rows / self.scale[..., None]
 
+    @property
+    def is_linear(self) -> bool:
+        """Whether logits are `W_U`'s times a constant: then only the division is missing from `Circuits.ov_lift`."""
+        return self._form.cap is None
+
+    def divided(self, lifts: Float[Tensor, "sequence head token"]) -> Float[Tensor, "sequence head query token"]:
+        """`own_lift` of what `Circuits.ov_lift` says each token adds to its own logit; for linear logits."""
+        return lifts[:, :, None] * self._form.factor / self.scale[:, None, :, None]
+
     def own_lift(
         self, written: Float[Tensor, "sequence head token d_model"]
     ) -> Float[Tensor, "sequence head query token"]:
         """What each token adds to its own logit at each query, if it alone is attended to and `written` then."""
-        scale = self.scale[:, None, :, None]
-        if self._form.cap is None:
-            rows = self._circuits.unembedding(self._tokens) * self._form.factor
-            return torch.einsum("shtm,stm->sht", written, rows)[:, :, None] / scale
+        if self.is_linear:
+            return self.divided(torch.einsum("shtm,stm->sht", written, self._circuits.unembedding(self._tokens)))
         own = torch.einsum("shtm,stm->sht", written, self._circuits.uncentred_unembedding(self._tokens))
         mean = torch.einsum("shtm,sqm->shqt", written, self._means)
-        return (self._slopes[:, None] * own[:, :, None] - mean) / scale
+        return (self._slopes[:, None] * own[:, :, None] - mean) / self.scale[:, None, :, None]

@@ -67,8 +67,8 @@ def induction_heads(
     higher, the head itself counted among them, so at least `1 / (1 + n)`.
 
     A head matches from `min_prefix_matching` on (0 to 1). It copies if it raises the token that it attends to by at
-    least `min_lift` (nats), by whichever path: `direct_lift` or `total_lift`. With nulls beside the scores, the largest
-    null lift takes the place of `min_lift`. The column `path` says how it copies: "direct" if at least half of the
+    least `min_lift` (nats), by whichever path: `direct_lift` or `total_lift`. With nulls beside the scores, the size
+    that 95 % of the null lifts stay below takes the place of `min_lift`. The column `path` says how it copies: "direct" if at least half of the
     total goes straight to the logits, "later layers" if less does, "direct, undone" if the total is too low: later
     heads undo it, or would stand in for it, and zeroing the head costs little. The column `role` tells the last,
     "copying", from the others, "induction". Heads that lower what they attend to are not among them; `head_roles` has

@@ -106,6 +106,7 @@ class HeadScoring(Measurement):
         possible = [SCORES[n] for n in self.names if lens.has_direct_path or "direct path" not in SCORES[n].needs]
         wanted = [score for score in possible if score.source == "repeated tokens"]
         on_sample = [score for score in possible if score.source == "sample" and lens.logit_form is not None]
+        is_linear = bool(on_sample) and lens.logit_form is not None and lens.logit_form.cap is None
         shares: dict[tuple[str, int], Share] = {}
 
         def score_batch(tokens: Tensor) -> None:
@@ -127,14 +128,17 @@ class HeadScoring(Measurement):
                     if values is not None or "direct path" not in score.needs:
                         _add(shares, (score.name, layer), score.of(seen))
                 if on_sample and values is not None:
-                    kept[layer] = seen.sample_pattern.clone(), values[:, self.sample].clone()
+                    # What is needed of each source: its lift, or where logits are capped, all that it writes.
+                    own = seen.lift.diagonal(dim1=-2, dim2=-1) if is_linear else values[:, self.sample]
+                    kept[layer] = seen.sample_pattern.clone(), own.clone()
                 advance(1)
 
             ending = lens.visit_attention(tokens, score_layer, self.heads, to_the_end=bool(on_sample))
             if kept:
                 readout = lens.readout(ending.at(self.sample), tokens[:, self.sample], circuits)
-            for layer, (pattern, values) in kept.items():
-                lift = readout.own_lift(circuits.written(layer, values)[:, self.heads[layer]])
+            for layer, (pattern, own) in kept.items():
+                written = None if is_linear else circuits.written(layer, own)[:, self.heads[layer]]
+                lift = readout.divided(own) if written is None else readout.own_lift(written)
                 for score in on_sample:
                     _add(shares, (score.name, layer), score.of(OnSample(pattern, lift)))
 

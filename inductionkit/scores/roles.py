@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 ROLES = ("previous-token", "duplicate-token", "prefix-matching", "induction", "copying", "anti-copying", "")
+MAX_P = 0.05  # share of null lifts that may be as large
 INDUCTION_ROLES = ("induction", "copying")  # they match and copy, by whichever path
 
 
@@ -27,14 +28,14 @@ class RoleRule:
     def beside(self, nulls: Mapping[str, np.ndarray]) -> RoleRule:
         """The rule with lifts judged by the lifts of heads that learnt nothing, where these are known.
 
-        A lift then counts from the largest null lift on, in place of the fixed number.
+        A lift then counts from the size on that 95 % of the null lifts stay below, in place of the fixed number.
         """
-        largest = {
-            f"min_{name}": float(np.nanmax(np.abs(nulls[name])))
+        surprising = {
+            f"min_{name}": float(np.nanquantile(np.abs(nulls[name]), 1 - MAX_P))
             for name in ("direct_lift", "total_lift")
             if name in nulls and np.isfinite(nulls[name]).any()
         }
-        return RoleRule(**{**vars(self), **largest})
+        return RoleRule(**{**vars(self), **surprising})
 
     def role_of(self, figures: Mapping[str, float]) -> str:
         """The role of a head, one of `ROLES`, by its scores; one that is missing or NaN counts as 0.

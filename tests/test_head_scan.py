@@ -60,7 +60,7 @@ def test_heads_are_what_was_asked_for(model, everything):
 def test_the_pass_stops_at_the_last_head_asked_about(model):
     computed = []
     handle = model.blocks[0].attn.o.register_forward_hook(lambda *_: computed.append("output of layer 0"))
-    scan_heads(model, heads=[(0, 1)], prompts=SHORT)
+    scan_heads(model, scores=["prefix_matching", "copying"], heads=[(0, 1)], prompts=SHORT)
     assert computed == []
     handle.remove()
 
@@ -150,8 +150,9 @@ def test_what_no_probability_notices_changes_no_score(seed, shift):
     model.load_state_dict(state)
     weights = [name for name in names_from("weights") if name != "qk_trace"]  # the bias does move what layer 1 sees
     assert_scores_agree(scan_heads(model, scores=weights, prompts=SHORT), expected, weights, rtol=1e-3)
-    layer_0 = scan_heads(model, TEXT, scores=DEFAULT_SCORES, prompts=SHORT).isel(layer=0)
-    assert_scores_agree(layer_0, expected.isel(layer=0), DEFAULT_SCORES, rtol=1e-3)
+    names = [name for name in DEFAULT_SCORES if "lift" not in name]  # biases move the residual stream's scale
+    layer_0 = scan_heads(model, TEXT, scores=names, prompts=SHORT).isel(layer=0)
+    assert_scores_agree(layer_0, expected.isel(layer=0), names, rtol=1e-3)
 
 
 @settings(max_examples=10, deadline=None)

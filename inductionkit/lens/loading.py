@@ -17,7 +17,7 @@ from ..system.wrapper_names import without_wrapper_names
 from ..train.smeared_keys import SmearedKeys
 from .fitting import write_weights
 from .gguf_files import gguf_config, gguf_model, hugging_face_folder
-from .running import explaining, transformer_lens_version
+from .running import detach_what_modules_keep, explaining, transformer_lens_version
 from .unwrapping import plain_copy, refuse_what_is_not_plain, unwrapped
 
 
@@ -140,7 +140,8 @@ def reinitialised(model: Any, seed: int) -> Any:
     torch's global random state is not used.
     """
     with PROCESS_STATE:
-        null = copy.deepcopy(model)
+        detach_what_modules_keep(model)  # a copy's passes leave things in the model that it was copied from
+    null = copy.deepcopy(model)
     generator = torch.Generator().manual_seed(seed)
     for parameter in null.parameters():
         if parameter.ndim >= 2:

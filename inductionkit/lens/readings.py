@@ -16,7 +16,7 @@ from torch.overrides import TorchFunctionMode
 from .lens import Lens, Pattern
 from .norms import centres_rows, division
 from .outputs import by_head, per_query_head
-from .running import Enough, running
+from .running import Enough, detach_what_modules_keep, running
 from .tape import without_weight_gradients
 
 Stream = Float[Tensor, "sequence position d_model"]
@@ -171,6 +171,7 @@ class Readings:
         finally:
             for handle in handles:
                 handle.remove()
+            detach_what_modules_keep(model)
 
 
 class SoftmaxInput(TorchFunctionMode):

@@ -86,3 +86,12 @@ def unexplained() -> Iterator[None]:
 
 def transformer_lens_version() -> str:
     return importlib.metadata.version("transformer-lens")
+
+
+def detach_what_modules_keep(model: Any) -> None:
+    """Cut what a bridge remembers, such as its last pattern, from the graph: it would keep the graph alive."""
+    roots = [root for root in (model, getattr(model, "original_model", None)) if root is not None]
+    for module in {module for root in roots for module in root.modules()}:
+        for name, value in vars(module).items():
+            if isinstance(value, torch.Tensor) and value.grad_fn is not None:
+                vars(module)[name] = value.detach()

@@ -16,7 +16,7 @@ from ..errors import ModelError
 from .lens import Lens, Pattern, Values
 from .outputs import by_head, per_query_head
 from .readout import Ending, ending_of
-from .running import Enough, explaining, name_of, running
+from .running import Enough, detach_what_modules_keep, explaining, name_of, running
 
 Z = Float[Tensor, "sequence position head d_head"]
 Gradients = dict[int, Z]
@@ -131,15 +131,7 @@ class Tape:
             ):  # fmt: skip
                 self._logits = model(self.tokens, return_type="logits")
         finally:
-            _detach_what_modules_keep(model)
-
-
-def _detach_what_modules_keep(model: Any) -> None:
-    """Cut what a bridge remembers, such as its last pattern, from the graph: it would keep the graph alive."""
-    for module in model.modules():
-        for name, value in vars(module).items():
-            if isinstance(value, Tensor) and value.grad_fn is not None:
-                vars(module)[name] = value.detach()
+            detach_what_modules_keep(model)
 
 
 @contextlib.contextmanager

@@ -68,11 +68,11 @@ def induction_heads(
 
     A head matches from `min_prefix_matching` on (0 to 1). It copies if it raises the token that it attends to by at
     least `min_lift` (nats), by whichever path: `direct_lift` or `total_lift`. With nulls beside the scores, the size
-    that 95 % of the null lifts stay below takes the place of `min_lift`. The column `path` says how it copies: "direct" if at least half of the
-    total goes straight to the logits, "later layers" if less does, "direct, undone" if the total is too low: later
-    heads undo it, or would stand in for it, and zeroing the head costs little. The column `role` tells the last,
-    "copying", from the others, "induction". Heads that lower what they attend to are not among them; `head_roles` has
-    the role of every head.
+    that 95 % of the null lifts stay below takes the place of `min_lift`. The column `path` says how it copies: "direct"
+    if at least half of the total goes straight to the logits, "later layers" if less does, "direct, undone" if the
+    total is too low: later heads undo it, or would stand in for it, and zeroing the head costs little. The column
+    `role` tells the last, "copying", from the others, "induction". Heads that lower what they attend to are not among
+    them; `head_roles` has the role of every head.
 
     Histories of earlier releases have no lifts. There a head copies from `min_copying` on (-1 to 1), which sees the
     direct path alone. On 25 tokens a head that prefers none of them has a copying score of 4/26 - 1 = -0.85; at -0.5

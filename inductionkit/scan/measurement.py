@@ -11,6 +11,7 @@ import numpy as np
 import xarray as xr
 
 from ..lens import Lens, reinitialised
+from ..lens.running import detach_what_modules_keep
 
 Advance = Callable[[float], object]  # is told how many parts of a measurement are done
 
@@ -48,6 +49,7 @@ class Measurement(ABC):
     def nulls(self, lens: Lens, seeds: Sequence[int], advance: Advance = silently) -> xr.Dataset:
         """The same on copies of the model whose matrices are drawn at random: `<score>_null` (null, layer, head)."""
         drawn = [self.measure(Lens(reinitialised(lens.model, seed)), advance) for seed in seeds]
+        detach_what_modules_keep(lens.model)  # a copy's passes leave things in the model that it was copied from
         if not drawn:
             return xr.Dataset()
         nulls = xr.concat(drawn, "null", combine_attrs="override", coords="minimal", compat="override", join="override")

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 ROLES = ("previous-token", "duplicate-token", "prefix-matching", "induction", "copying", "anti-copying", "")
+LEAST_LIFT = 1e-3  # nats; where null lifts are smaller or 0
 MAX_P = 0.05  # share of null lifts that may be as large
 INDUCTION_ROLES = ("induction", "copying")  # they match and copy, by whichever path
 
@@ -31,7 +32,7 @@ class RoleRule:
         A lift then counts from the size on that 95 % of the null lifts stay below, in place of the fixed number.
         """
         surprising = {
-            f"min_{name}": float(np.nanquantile(np.abs(nulls[name]), 1 - MAX_P))
+            f"min_{name}": max(float(np.nanquantile(np.abs(nulls[name]), 1 - MAX_P)), LEAST_LIFT)
             for name in ("direct_lift", "total_lift")
             if name in nulls and np.isfinite(nulls[name]).any()
         }

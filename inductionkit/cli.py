@@ -100,6 +100,7 @@ def scan(
     ] = None,
     workers: Annotated[int, typer.Option(min=1, help="Processes to scan with.")] = 1,
     skip: Annotated[bool, typer.Option(help="Go on after a checkpoint that cannot be read, and report it.")] = False,
+    circuit: Annotated[bool, typer.Option(help="Trace the induction circuit at each checkpoint too.")] = False,
     keep: Annotated[
         str | None, typer.Option(help="Downloads to keep in the cache: 'all' (default), 'none' or a number of bytes.")
     ] = None,
@@ -129,6 +130,7 @@ def scan(
     with nullcontext() if workers == 1 else RestartingPool(workers) as executor:
         history = scan_run(
             run,
+            circuit=circuit,
             store=store,
             executor=executor,
             on_error="skip" if skip else "stop",

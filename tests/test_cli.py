@@ -40,8 +40,9 @@ def test_demo_shows_the_phase_change(tmp_path):
 
 
 def test_scan_then_explore(run_path, tmp_path):
-    done = inductionkit("scan", run_path, "--store", tmp_path / "scan.zarr")
+    done = inductionkit("scan", run_path, "--circuit", "--store", tmp_path / "scan.zarr")
     assert done.returncode == 0, done.stderr
+    assert "edge_share" in ik.open_history(tmp_path / "scan.zarr")
     assert "No phase change: no head's prefix matching rises" in done.stdout
     done = inductionkit("explore", tmp_path / "scan.zarr", "--out", tmp_path / "page.html", "--no-show")
     assert done.returncode == 0, done.stderr

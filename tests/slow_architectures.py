@@ -234,21 +234,6 @@ class SlowModel:
         return rises.reshape(n, n).numpy()
 
     @torch.no_grad()
-    def moved(self, tokens: np.ndarray, layer: int, head: int, queries: np.ndarray, keys: np.ndarray) -> np.ndarray:
-        """(query, d_head): what a head adds to its output at each query by attending to one key, `A[i,f] v_f`; values,
-        biases and all, are those that give the output: `A^-1 z`."""
-        seen: list[torch.Tensor] = []
-        output = self.layers[layer].get_submodule(self.names.output)
-        handle = output.register_forward_pre_hook(lambda module, given: seen.append(given[0][0].clone()))
-        try:
-            run = self.model(torch.tensor(tokens)[None], output_attentions=True, use_cache=False)
-        finally:
-            handle.remove()
-        pattern = run.attentions[layer][0, head].numpy()
-        values = np.linalg.solve(pattern, seen[0].unflatten(-1, (self.n_heads, -1))[:, head].numpy())
-        return pattern[queries, keys][:, None] * values[keys]
-
-    @torch.no_grad()
     def total_rise(
         self, tokens: np.ndarray, layer: int, head: int, queries: np.ndarray, moved: np.ndarray, own: np.ndarray
     ) -> np.ndarray:
@@ -392,7 +377,9 @@ def pass_scores(slow: SlowModel, prompts: np.ndarray, text: np.ndarray, bos: int
         found["logit_lift"][layer, head] = np.mean(lifts)
         direct, total = [], []
         for row in two_repeats:
-            moved = slow.moved(row, layer, head, second, second - n_distinct + 1)
+            run, keys = slow.run(row), second - n_distinct + 1
+            value = slow.values(layer, run.read[layer])[head]
+            moved = run.patterns[layer][head, second, keys][:, None] * value[keys]
             written = slow.enter_stream(moved @ output[head], layer)
             direct.append(np.diagonal(slow.own_lift(written, row, second, row[second - n_distinct + 1])))
             total.append(slow.total_rise(row, layer, head, second, moved, row[second - n_distinct + 1]))

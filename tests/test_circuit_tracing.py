@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import slow_architectures as slow_side
 import torch
-from architectures import CONFIGS, random_hugging_face_model
+from architectures import CONFIGS, D_VOCAB, random_hugging_face_model, randomised
+from transformers import AutoModelForCausalLM, MistralConfig
 
 import inductionkit as ik
 from inductionkit.circuit import circuits_of
@@ -78,6 +79,19 @@ def heads_wrote(slow: slow_side.SlowModel, row: np.ndarray) -> list[np.ndarray]:
     return found
 
 
+def slow_gap(slow: slow_side.SlowModel, row: np.ndarray, second: slice, head: int) -> float:
+    """By how much the score of the follower exceeds the mean score of the keys that are seen, summed over queries."""
+    with torch.no_grad():
+        seen = slow.model(torch.tensor(row)[None], output_attentions=True, use_cache=False)
+    pattern = seen.attentions[READER][0, head].numpy()
+    n = second.stop - second.start
+    total = 0.0
+    for i in range(second.start, second.stop):
+        if pattern[i, i - n + 1] > 0:
+            total += np.log(pattern[i, i - n + 1]) - np.log(pattern[i][pattern[i] > 0]).mean()
+    return total
+
+
 def slow_changes(model: torch.nn.Module, tokens: torch.Tensor, second: slice, head: int) -> np.ndarray:
     """(layer, head): how the gap of a head in `READER` changes with what each earlier head wrote into the stream that
     its layer's attention reads, keys and queries together, by whole passes."""
@@ -100,26 +114,18 @@ def slow_changes(model: torch.nn.Module, tokens: torch.Tensor, second: slice, he
 
     first.register_forward_pre_hook(add, with_kwargs=True)
 
-    def gap(row: np.ndarray) -> float:
-        with torch.no_grad():
-            seen = slow.model(torch.tensor(row)[None], output_attentions=True, use_cache=False)
-        pattern = seen.attentions[READER][0, head].numpy()
-        queries = np.arange(second.start, second.stop)
-        n = second.stop - second.start
-        return sum(np.log(pattern[i, i - n + 1]) - np.log(pattern[i, : i + 1]).mean() for i in queries)
-
     found = np.zeros((READER, slow.n_heads))
     for row, of_row in zip(tokens.numpy(), written):
         for norm in held:
             norm.forget()
         added[0] = None
-        gap(row)
+        slow_gap(slow, row, second, head)
         for layer, other in np.ndindex(found.shape):
             change = torch.tensor(of_row[layer][other])
             added[0] = EPSILON * change
-            more = gap(row)
+            more = slow_gap(slow, row, second, head)
             added[0] = -EPSILON * change
-            found[layer, other] += (more - gap(row)) / (2 * EPSILON)
+            found[layer, other] += (more - slow_gap(slow, row, second, head)) / (2 * EPSILON)
     return found
 
 
@@ -193,17 +199,71 @@ def test_models_with_random_weights_have_no_circuit(name):
     assert circuit.nodes.empty and circuit.edges.empty
 
 
-@pytest.mark.parametrize("name", ["gpt2", "llama", "gemma2", "gptj", "falcon", "olmo2"])
-def test_measured_shares_come_from_ablation_of_the_edge_alone(name):
-    """Beside an own pass of the Hugging Face model, with the sender's writing taken from the reader's input."""
+@pytest.mark.parametrize("side", "KQ")
+@pytest.mark.parametrize("name", ["llama", "gemma2", "qwen3", "olmo2"])
+def test_measured_shares_equal_own_passes(name, side):
+    """Of the Hugging Face model, with what a head wrote taken from what one projection reads."""
+    model = random_hugging_face_model(name).eval()
+    prompts = two_repeats(Lens(model), PROMPTS)
+    edge = Edge((0, 1), (READER, 0), side, 0.5, 2.0)
+    found = measured_shares(Lens(model), prompts, [edge], 2**28)[edge]
+    slow = slow_side.SlowModel(copy.deepcopy(model))
+    block = slow.layers[READER]
+    lost = 0.0
+    for row in prompts.tokens.numpy():
+        wrote = torch.tensor(heads_wrote(slow, row)[0][1])
+        streams: list[torch.Tensor] = []
+
+        def keep(module, args, kwargs, streams=streams):
+            streams.append((args[0] if args else kwargs["hidden_states"]).clone())
+
+        def read_less(module, args, wrote=wrote, streams=streams):
+            less = streams[-1] - wrote
+            return (block.get_submodule(slow.names.norm)(less) if slow.names.norm else less,)
+
+        before = (block.get_submodule(slow.names.norm) if slow.names.norm else block).register_forward_pre_hook(
+            keep, with_kwargs=True
+        )
+        clean = slow_gap(slow, row, prompts.second, 0)
+        before.remove()
+        projection = block.get_submodule(slow.names.reads["QK".index(side)])
+        handle = projection.register_forward_pre_hook(read_less)
+        lost += clean - slow_gap(slow, row, prompts.second, 0)
+        handle.remove()
+    assert found == pytest.approx(lost / (edge.whole * prompts.targets.numel()), rel=1e-3, abs=1e-5)
+
+
+@pytest.mark.parametrize("name", ["gpt2", "llama", "gptj", "falcon", "opt"])
+def test_measured_shares_do_not_depend_on_batches(name):
     lens = Lens(random_hugging_face_model(name).eval())
     prompts = two_repeats(lens, PROMPTS)
     edges = [Edge((layer, 1), (READER, 0), side, 0.5, 2.0) for layer in range(READER) for side in "KQ"]
     edges.append(Edge((1, 0), (READER, 1), "V", 0.5, 0.2))
-    found = measured_shares(lens, prompts, edges, 2**28)
-    in_parts = measured_shares(lens, prompts, edges, 1)
+    found, in_parts = (measured_shares(lens, prompts, edges, n) for n in (2**28, 1))
     assert found == pytest.approx(in_parts, rel=1e-3, abs=1e-5)
     assert all(np.isfinite(share) and share != 0 for share in found.values())
+
+
+def test_a_head_with_a_window_is_traced_by_what_it_sees():
+    config = MistralConfig(
+        vocab_size=D_VOCAB, hidden_size=32, num_hidden_layers=3, num_attention_heads=4, num_key_value_heads=2,
+        intermediate_size=48, max_position_embeddings=128, sliding_window=8,
+    )  # fmt: skip
+    model = randomised(AutoModelForCausalLM.from_config(config, attn_implementation="eager").eval())
+    prompts = two_repeats(Lens(model), PROMPTS)
+    whole, parts, reasons = traced_parts(Lens(model), prompts, [(READER, 1)], max_bytes=2**28)
+    assert reasons == [] and abs(whole["K", (READER, 1)]) < 1e3
+    slow = slow_side.SlowModel(copy.deepcopy(model))
+    expected = sum(slow_gap(slow, row, prompts.second, 1) for row in prompts.tokens.numpy())
+    assert whole["K", (READER, 1)] == pytest.approx(expected, rel=1e-3)
+    assert np.abs(parts["K", (READER, 1)][:READER]).max() > 1e-3
+
+
+def test_it_works_where_gradients_are_off():
+    model = hand_built_model([["previous-token", "idle"], ["idle", "induction"], ["idle", "idle"]])
+    with torch.no_grad():
+        torch.set_grad_enabled(False)
+        assert ends(ik.induction_circuit(model, verify=True, **QUIET)) == {("0.0", "1.1", "K")}
 
 
 def test_a_run_shows_its_circuit_assembling(tmp_path):

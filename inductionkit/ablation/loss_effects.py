@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 import xarray as xr
 
-from ..errors import ModelError
+from ..errors import InductionKitError, ModelError
 from ..lens import ABLATION_MAX_BYTES, Lens
 from ..scan.held_out import held_out_rows
 from ..scan.loss_effects import ablated, on_second_repeat
@@ -63,6 +63,8 @@ def verify_loss_effects(
             f"scores must have loss_effect (layer, head), seen {seen}: scan with scores=['loss_effect'], and of a run "
             f"select one step"
         )
+    if prompts is not None and not isinstance(prompts, PromptSettings):
+        raise ModelError(f"prompts={prompts!r} must be a PromptSettings")
     lens = Lens(model)
     lens.check_finite()
     if estimates.shape != (lens.n_layers, lens.n_heads):
@@ -73,11 +75,13 @@ def verify_loss_effects(
     drawn = lens.check_tokens(repeated_random_tokens(lens.d_vocab, bos, settings, rows))
     if not estimates.notnull().any():
         raise ModelError(f"loss_effect is NaN everywhere: {scores.attrs.get('unscored', 'no reason is given')}")
-    if prompts is None and fingerprint(drawn.numpy()) != scores.attrs["prompts_fingerprint"]:
+    if prompts is None and fingerprint(drawn.numpy()) != scores.attrs.get("prompts_fingerprint"):
         raise ModelError(
-            f"the prompts of these scores cannot be made again: their tokens are of {scores.attrs['prompts_pool']}; "
-            f"pass the scan's held_out, or prompts"
+            f"the prompts of these scores cannot be made again: their tokens are of "
+            f"{scores.attrs.get('prompts_pool', 'an unknown pool')}; pass the scan's held_out, or prompts"
         )
+    if settings.n_distinct < 2:
+        raise ModelError("a repeat of one token has no next token in it; take prompts with n_distinct of 2 or more")
     first = int(bos is not None)
     tokens, queries = on_second_repeat(drawn, slice(first, first + settings.n_distinct))
     estimated = estimates.to_series().dropna()
@@ -96,7 +100,5 @@ def _as_scanned(scores: xr.Dataset) -> PromptSettings:
     try:
         bos = None if about["prompts_bos"] == "none" else int(about["prompts_bos"])
         return PromptSettings(**{name: about[f"prompts_{name}"] for name in _AS_SCANNED}, bos=bos)
-    except KeyError as missing:
-        raise ModelError(
-            f"the scores do not name their prompts, without an attribute {missing}; pass prompts"
-        ) from None
+    except (KeyError, ValueError, InductionKitError) as error:
+        raise ModelError(f"the scores' attributes do not tell their prompts ({error}); pass prompts") from None

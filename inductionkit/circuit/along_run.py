@@ -7,39 +7,49 @@ import pandas as pd
 import xarray as xr
 
 from ..errors import HistoryError
-from ..history import validate
-from ..scores.roles import RoleRule
-from .result import EDGE_COLUMNS, NODE_FIGURES, SIDES, InductionCircuit
+from ..history import PER_HEAD, head_scores, validate
+from ..scores.roles import SIDES, RoleRule
+from .result import EDGE_COLUMNS, NODE_FIGURES, InductionCircuit
 
 EDGES = ("edge_from", "edge_to", "edge_side", "edge_share")
 
 
 def circuits_of(history: xr.Dataset) -> list[InductionCircuit]:
-    """The circuit at each step of a history, from its edges (step, edge) and the scores of the heads they join.
+    """The circuit at each step of a history, from its edges (step, edge) and its scores.
 
-    `edge_from` and `edge_to` are `layer * n_heads + head`, -1 for no edge; `edge_side` counts in `SIDES`. Raises
-    HistoryError if the history has no such edges, or they name heads or sides that there are not.
+    `edge_from` and `edge_to` are `layer * n_heads + head`, -1 for no edge; `edge_side` counts in `SIDES`. The nodes are
+    the heads that edges join and those that match prefixes, with the roles that `head_roles` tells.
+
+    Raises HistoryError if the history has no such edges or no prefix matching, or edges name heads or sides that there
+    are not.
     """
     validate(history, (*EDGES, "prefix_matching"))
     n_layers, n_heads = (history.sizes.get(dim, 0) for dim in ("layer", "head"))
     if any(history[name].dims != ("step", "edge") for name in EDGES) or not n_layers * n_heads:
         raise HistoryError(f"{', '.join(EDGES)} must have the dims (step, edge), beside scores by layer and head")
-    scores = {name: history[name].values for name in NODE_FIGURES if name in history}
+    for name in EDGES:
+        if history[name].dtype.kind not in ("f" if name == "edge_share" else "iu"):
+            raise HistoryError(f"{name} holds {history[name].dtype}; edges are whole numbers, their shares numbers")
+    scores = {name: history[name].values for name in head_scores(history) if history[name].dims == PER_HEAD}
+    if "prefix_matching" not in scores:
+        raise HistoryError(f"prefix_matching has dims {history['prefix_matching'].dims}, expected {PER_HEAD}")
+    nulls = {name: history[f"{name}_null"].values for name in scores if f"{name}_null" in history}
+    rule = RoleRule().beside(nulls)
     found = []
     for index in range(history.sizes["step"]):
         sender, to, side, share = (history[name].values[index] for name in EDGES)
-        there = sender >= 0
+        there = sender != -1
         ends = np.stack([sender[there], to[there]]).astype(int)
         sides = side[there].astype(int)
         if ((ends < 0) | (ends >= n_layers * n_heads)).any() or ((sides < 0) | (sides >= len(SIDES))).any():
             step = history["step"].values[index]
             raise HistoryError(f"the edges at step {step} name heads or sides that the history does not have")
-        matching = np.argwhere(scores["prefix_matching"][index] >= RoleRule().min_prefix_matching)
+        matching = np.argwhere(scores["prefix_matching"][index] >= rule.min_prefix_matching)
         joined = {divmod(int(head), n_heads) for head in ends.ravel()}
         names = sorted(joined | {(int(layer), int(head)) for layer, head in matching})
-        rows = [{name: values[(index, *head)] for name, values in scores.items()} for head in names]
+        rows = [{name: float(values[(index, *head)]) for name, values in scores.items()} for head in names]
         nodes = pd.DataFrame(rows, index=_index(names), columns=NODE_FIGURES, dtype=float)
-        nodes.insert(0, "role", [RoleRule().role_of(row) for row in rows])
+        nodes.insert(0, "role", [rule.role_of(row) for row in rows])
         named = [SIDES[number] for number in sides]
         columns = [*np.divmod(ends[0], n_heads), *np.divmod(ends[1], n_heads), named, share[there].astype(float)]
         edges = pd.DataFrame(dict(zip(EDGE_COLUMNS, [*columns, np.full(len(named), np.nan)])))

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-SIDES = ("K", "Q", "V")
-
 # Columns of `nodes`, indexed by (layer, head), beside `role`; NaN where a score is not known.
 NODE_FIGURES = (
     "prefix_matching",
@@ -24,7 +22,7 @@ NODE_FIGURES = (
 EDGE_COLUMNS = ("from_layer", "from_head", "to_layer", "to_head", "side", "share", "measured")
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class InductionCircuit:
     """The induction circuit of a model.
 

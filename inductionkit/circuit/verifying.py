@@ -34,7 +34,8 @@ def measured_shares(
                 sender = readings.of[edge.sender[0]]
                 assert sender.values is not None and clean.values is not None  # it would not have been traced
                 pattern = readings.patterns[edge.sender[0]]
-                removed = written_from_followers(readings, edge.sender[0], pattern, sender.values, batch)
+                values = sender.values - lens.circuits().value_bias(edge.sender[0])
+                removed = written_from_followers(readings, edge.sender[0], pattern, values, batch)
                 changed = without.reading(layer, removed[:, :, edge.sender[1]], "V")
                 assert changed.values is not None
                 moved = readings.patterns[layer][:, head] @ (changed.values - clean.values)[:, :, head]

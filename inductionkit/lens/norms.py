@@ -31,7 +31,8 @@ def scaled_by(norm: Any, rows: Float[Tensor, "... d_model"]) -> Float[Tensor, ".
 def centres_rows(norm: nn.Module, rows: Float[Tensor, "... d"], out: Float[Tensor, "... d"]) -> bool:
     """Return whether a norm subtracts the mean, from what it makes of `rows` with a constant added."""
     added = rows.detach().abs().mean()
-    return torch.allclose(norm(rows + added), out, atol=1e-3 * out.detach().abs().max().item(), rtol=0)
+    tolerance = max(1e-3, 4 * torch.finfo(out.dtype).eps) * out.detach().abs().max().item()
+    return torch.allclose(norm(rows + added), out, atol=tolerance, rtol=0)
 
 
 def division(

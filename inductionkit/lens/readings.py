@@ -19,6 +19,8 @@ from .outputs import by_head, per_query_head
 from .running import Enough, detach_what_modules_keep, running
 from .tape import without_weight_gradients
 
+_MASKED = -1e4  # scores below are masked: no score that a softmax sees lies so low, a mask adds more
+
 Stream = Float[Tensor, "sequence position d_model"]
 Scores = Float[Tensor, "sequence head query key"]
 
@@ -41,15 +43,17 @@ class Reading:
     def gap(self, head: int, attended: Bool[Tensor, "sequence query key"], positions: slice) -> Float[Tensor, ""]:
         """By how much a head's scores of the `attended` keys exceed its mean score, summed over the `positions`.
 
-        It does not saturate as attention does, and the softmax's normaliser cancels in it.
+        It does not saturate as attention does, and the softmax's normaliser cancels in it. Keys that the head cannot
+        see, because of a window, do not count, nor do queries that see none of the attended.
         """
         with torch.enable_grad():
-            scores = self.scores[:, head, positions].float()
-            n = scores.shape[-1]
-            visible = torch.ones(n, n, dtype=torch.bool, device=scores.device).tril()[positions]
+            # An attention sink is a column of its own, the last.
+            scores = self.scores[:, head, positions, : attended.shape[-1]].float()
+            visible = scores.detach() > _MASKED  # by causality, and in a window
+            aimed_at = attended & visible
             mean = scores.masked_fill(~visible, 0).sum(-1) / visible.sum(-1)
-            aimed = scores.masked_fill(~attended, 0).sum(-1) / attended.sum(-1).clamp_min(1)
-            return (aimed - mean).sum()
+            aimed = scores.masked_fill(~aimed_at, 0).sum(-1) / aimed_at.sum(-1).clamp_min(1)
+            return ((aimed - mean) * aimed_at.any(-1)).sum()
 
     def gap_gradients(self, gap: Float[Tensor, ""]) -> dict[str, Stream] | None:
         """The gradient of a gap with respect to what was read, by side: through the keys, K, and the queries, Q.
@@ -69,7 +73,8 @@ class Reading:
         """The gradient of `sum(weights * values)` of a head with respect to what was read."""
         if self.values is None or not self.values.requires_grad:
             return None
-        values = self.values[:, :, head]
+        with torch.enable_grad():
+            values = self.values[:, :, head]
         return torch.autograd.grad(values, self.stream, weights.to(values.dtype), retain_graph=True)[0].float()
 
 
@@ -78,7 +83,8 @@ class Readings:
 
     Before the attention of each such layer the stream is cut, so that gradients end there. Norms on the way to the
     scores divide by what they did: a score is then linear in what each earlier part wrote, for given queries or keys.
-    `patterns` has the attention of all layers up to the last of `layers`, `of` what those show.
+    `patterns` has the attention of all layers up to the last of `layers`, `of` what those show, but for layers whose
+    attention does not read the stream through the norm before it.
     """
 
     def __init__(self, lens: Lens, tokens: Int[Tensor, "sequence position"], layers: Collection[int]):
@@ -122,8 +128,9 @@ class Readings:
 
         def at_pattern(tensor: Tensor, hook: Any, layer: int) -> None:
             self.patterns[layer] = tensor.detach()
-            if layer in wanted:
-                stream, queries, keys = (kept.pop((name, layer)) for name in ("stream", "q", "k"))
+            names = [(name, layer) for name in ("stream", "q", "k")]
+            if layer in wanted and layer in calls and all(name in kept for name in names):
+                stream, queries, keys = (kept.pop(name) for name in names)
                 values, again = kept.pop(("v", layer), None), partial(_attend, model.blocks[layer], calls[layer])
                 self.of[layer] = Reading(stream, queries, keys, values, softmax.seen, again)
             if layer == last:
@@ -190,7 +197,8 @@ def _attend(block: Any, call: tuple[Any, Any], stream: Stream) -> object:
     args, kwargs = call
     norm = getattr(block, "ln1", None)
     read = stream if norm is None else norm(stream)
-    caches = dict.fromkeys(kwargs.keys() & {"past_key_values", "past_key_value", "layer_past"})  # they would grow
+    caches = {name: None for name, value in kwargs.items() if hasattr(value, "get_seq_length")}  # they would grow
+    args = tuple(None if hasattr(value, "get_seq_length") else value for value in args)
     names = [name for name in ("hidden_states", "query_input", "key_input", "value_input") if name in kwargs]
     if names and not args:
         return block.attn(**{**kwargs, **caches, **dict.fromkeys(names, read)})

@@ -74,6 +74,10 @@ class Tape:
                 logits = self.lens.model.unembed(self._end.normalised[:, queries]) * self.lens.logit_form.factor
             return F.cross_entropy(logits.float().flatten(0, 1), targets.flatten(), reduction="sum")
 
+    def unbiased_values(self, layer: int) -> Values:
+        """The values of a layer's heads without what all tokens share, which is the same for raw and folded weights."""
+        return self.values[layer].detach().float() - self.lens.circuits().value_bias(layer)
+
     def outputs(self, layer: int) -> Z:
         """What the heads of a layer put out, `z`."""
         return by_head(self._z[layer].detach(), self.lens.n_heads).float()

@@ -34,6 +34,8 @@ def head_roles(
             ("min_direct_lift", "min_total_lift"), real_number(min_lift, "min_lift", "(0, inf]", HistoryError)
         ),
     )
+    if not isinstance(scores, xr.Dataset):
+        raise HistoryError(f"scores must be what scan_heads gives, an xarray.Dataset; seen {type(scores).__name__}")
     missing = [name for name in BOTH if name not in scores]
     if missing:
         raise HistoryError(f"the scores lack {', '.join(missing)}; scan the model with scan_heads")

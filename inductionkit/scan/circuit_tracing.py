@@ -22,16 +22,15 @@ from ..lens import DEFAULT_MAX_BYTES, Lens
 from ..lens.readings import Readings
 from ..lens.tape import Tape, taped_batches
 from ..scores.on_gradients import moved_from_followers
-from ..scores.on_prompts import attention_to, followers
+from ..scores.on_prompts import Share, attention_to, followers
 from ..scores.prompts import PromptSettings, repeated_random_tokens
-from ..scores.roles import RoleRule
+from ..scores.roles import SIDES, RoleRule
 from .heads import prompt_settings
 from .measurement import Advance, Measurement, fingerprint, silently
 
 MIN_LIFT = 0.1  # nats: edges of side V move at least this much
 MIN_SHARE = 0.1
 N_EDGES = 128  # of a history; the weakest beyond are left out
-SIDES = ("K", "Q", "V")
 EDGE_VARIABLES = {
     "edge_from": Variable(("step", "edge"), "int32", "", "head that writes, layer * n_heads + head; -1 for no edge"),
     "edge_to": Variable(("step", "edge"), "int32", "", "head that reads, layer * n_heads + head"),
@@ -87,24 +86,28 @@ def two_repeats(
 
 @dataclass(frozen=True)
 class CircuitTracing(Measurement):
-    """The edges at a checkpoint, strongest first."""
+    """The edges at a checkpoint, strongest first. `scored` are the prompts that say which heads match."""
 
     prompts: TwoRepeats
+    scored: Int[Tensor, "sequence position"]
     max_bytes: int
     about: Mapping[str, Any]
 
     def settings(self) -> dict[str, Any]:
-        tokens = fingerprint(self.prompts.tokens.numpy())
-        return {**self.about, "circuit": f"shares from {MIN_SHARE}, {N_EDGES} edges, prompts {tokens}"}
+        least = f"prefix matching {RoleRule().min_prefix_matching}, shares {MIN_SHARE}, lifts {MIN_LIFT}"
+        tokens = fingerprint(self.scored.numpy())
+        return {**self.about, "circuit": f"{N_EDGES} edges from {least}, on prompts {tokens}"}
 
     def measure(self, lens: Lens, advance: Advance = silently) -> xr.Dataset:
-        matching = heads_that_match(lens, self.prompts, self.max_bytes)
+        matching = heads_that_match(lens, self.scored, self.max_bytes)
         edges, reasons = trace_edges(lens, self.prompts, matching, self.max_bytes, advance=advance)
         rows = [
             (*(layer * lens.n_heads + head for layer, head in edge[:2]), SIDES.index(edge.side), edge.share)
             for edge in edges[:N_EDGES]
         ]
         columns = np.array([*rows, *[(-1, -1, 0, np.nan)] * (N_EDGES - len(rows))]).T
+        if len(edges) > N_EDGES:
+            reasons.append(f"{len(edges) - N_EDGES} weaker edges are left out")
         values = {n: column.astype(EDGE_VARIABLES[n].dtype) for n, column in zip(EDGE_VARIABLES, columns)}
         return labelled(values, EDGE_VARIABLES, None, {"untraced": "; ".join(reasons)} if reasons else {})
 
@@ -116,26 +119,23 @@ def circuit_tracing(
     max_bytes: int = DEFAULT_MAX_BYTES,
 ) -> CircuitTracing:
     """The tracing of edges, made ready for a model."""
-    return CircuitTracing(two_repeats(lens, prompts, held_out), max_bytes, prompt_settings(lens, prompts, held_out))
+    scored = repeated_random_tokens(lens.d_vocab, prompts.bos_for(lens.bos), prompts, held_out)
+    about = prompt_settings(lens, prompts, held_out)
+    return CircuitTracing(two_repeats(lens, prompts, held_out), scored, max_bytes, about)
 
 
-def heads_that_match(lens: Lens, prompts: TwoRepeats, max_bytes: int) -> list[Head]:
-    """The heads that match prefixes on the prompts, by the rule of their roles."""
-    sums: dict[int, Tensor] = {}
-    for batch in prompts.batches(lens, max_bytes):
-        of = attention_to(batch.attended[None])
+def heads_that_match(lens: Lens, tokens: Int[Tensor, "sequence position"], max_bytes: int) -> list[Head]:
+    """The heads that match prefixes on repeated random tokens, by the rule of their roles."""
+    shares: dict[int, Share] = {}
+    for batch in lens.batches(tokens.to(lens.device), max_bytes):
+        of = attention_to(followers(batch)[None])
 
-        def add(layer: int, pattern: Tensor, _: Tensor | None, of: Any = of, second: slice = batch.second) -> None:
-            part = of(pattern[:, :, second])[0].part
-            sums[layer] = sums[layer] + part if layer in sums else part
+        def add(layer: int, pattern: Tensor, _: Tensor | None, of: Any = of) -> None:
+            shares[layer] = shares[layer] + of(pattern)[0] if layer in shares else of(pattern)[0]
 
-        lens.visit_attention(batch.tokens, add)
-    n_queries = prompts.attended.any(-1).sum().item()
-    return [
-        (layer, head)
-        for layer in sorted(sums)
-        for head in (sums[layer] / n_queries >= RoleRule().min_prefix_matching).nonzero()[:, 0].tolist()
-    ]
+        lens.visit_attention(batch, add)
+    least = RoleRule().min_prefix_matching
+    return [(at, head) for at in sorted(shares) for head in (shares[at].value >= least).nonzero()[:, 0].tolist()]
 
 
 def trace_edges(
@@ -152,14 +152,17 @@ def trace_edges(
     edges = []
     for (side, head), sums in parts.items():
         total = whole[side, head]
-        if total <= 0 if side != "V" else abs(total) < MIN_LIFT * n_queries:  # it looks elsewhere, or moves nothing
+        if side == "V" and abs(total) < MIN_LIFT * n_queries:
+            continue
+        if side != "V" and total <= 0:
+            reasons.append(f"{head[0]}.{head[1]}: its score of the followers is not above its mean score")
             continue
         for layer, row in enumerate((sums / total).tolist()):
             for other, share in enumerate(row):
                 if abs(share) >= min_share and (side != "V" or abs(share * total) >= MIN_LIFT * n_queries):
                     ends = ((layer, other), head) if side != "V" else (head, (layer, other))
                     edges.append(Edge(*ends, side, share, total / n_queries))
-    return sorted(edges, key=lambda edge: -abs(edge.share)), reasons
+    return sorted(edges, key=lambda edge: -abs(edge.share)), [*dict.fromkeys(reasons)]
 
 
 def traced_parts(
@@ -174,7 +177,7 @@ def traced_parts(
         _add_reading(lens, batch, matching, whole, parts, reasons)
         advance(1)
         try:
-            _add_moving_on(lens, batch, matching, whole, parts)
+            _add_moving_on(lens, batch, matching, whole, parts, reasons)
         except ModelError as error:
             reasons.append(f"what reads the values of later heads: {error}")
         advance(1)
@@ -194,8 +197,10 @@ def _add_reading(
     readings = Readings(lens, batch.tokens, {layer for layer, _ in matching})
     fields: dict[tuple[str, Head], Tensor] = {}
     for layer, head in matching:
-        gap = readings.of[layer].gap(head, batch.attended, batch.second)
-        gradients = readings.of[layer].gap_gradients(gap)
+        gradients = None
+        if (reading := readings.of.get(layer)) is not None:
+            gap = reading.gap(head, batch.attended, batch.second)
+            gradients = reading.gap_gradients(gap)
         if gradients is None:
             reasons.append(f"layer {layer}: queries and keys are not shown on their way to the scores")
             continue
@@ -216,19 +221,21 @@ def _add_moving_on(
     matching: Sequence[Head],
     whole: dict[tuple[str, Head], float],
     parts: dict[tuple[str, Head], Tensor],
+    reasons: list[str],
 ) -> None:
     """Side V: each matching head's total lift, and the part of it that later heads move on by their values."""
     later = range(min(layer for layer, _ in matching) + 1, lens.n_layers)
     tape = Tape(lens, batch.tokens)
     gradients = tape.gradients(tape.lift(batch.second, batch.targets))
     indirect = lens.indirect(gradients)
+    reasons += [f"values of layer {layer}: {why}" for layer, why in indirect.items()]
     readings = Readings(lens, batch.tokens, gradients.keys() & set(later))
     senders = [head for head in matching if head[0] in gradients and head[0] not in indirect and readings.of]
     rows: dict[Head, Tensor] = {}
     with torch.no_grad():
         for layer in {layer for layer, _ in senders}:
             chosen = [head for at, head in senders if at == layer]
-            pattern, values = tape.patterns[layer].detach(), tape.values[layer].detach()
+            pattern, values = tape.patterns[layer].detach(), tape.unbiased_values(layer)
             moved = moved_from_followers(pattern[:, :, batch.second], values, batch.attended)
             written = written_from_followers(readings, layer, pattern, values, batch)
             for head in chosen:
@@ -246,7 +253,8 @@ def _add_moving_on(
             worth = torch.einsum("sqk,sqd->skd", pattern, gradients[layer][:, :, head])
             field = readings.of[layer].value_gradient(head, worth)
             if field is None:
-                raise ModelError(f"layer {layer} does not show values on their way to what its heads write")
+                reasons.append(f"values of layer {layer}: they are not shown on their way to what its heads write")
+                break
             shares = stack @ field.flatten()
             _put(parts, lens, {("V", sender): share for sender, share in zip(below, shares)}, layer, head)
 

@@ -65,7 +65,7 @@ def score_gradients(
             seen = OnSecondRepeat(
                 pattern=tape.patterns[layer].detach()[:, chosen, second],
                 followers=sought,
-                values=tape.values[layer].detach()[:, :, chosen],
+                values=tape.unbiased_values(layer)[:, :, chosen],
                 direct=along[layer][:, :, chosen] if along else None,
                 total=total[layer][:, second][:, :, chosen],
             )

@@ -9,7 +9,7 @@ from typing import Any
 
 import xarray as xr
 
-from ..errors import RunError
+from ..errors import ModelError, RunError
 from ..history import HISTORY
 from ..lens import Lens
 from ..runs import Run
@@ -74,6 +74,8 @@ def scan_run(
         raise RunError(f"scan_run takes a run, not a {type(run).__name__}; open one with open_run(...)")
 
     def everything(lens: Lens, _: Run | None) -> list[Measurement]:
+        if circuit and "prefix_matching" not in scores and scores != "all":
+            raise ModelError("circuit=True needs prefix_matching among the scores, which says which heads match")
         rows = run_held_out(run, held_out, lens, n_evaluation)
         found = run_measurements(lens, rows, texts, scores, prompts)
         return [*found, circuit_tracing(lens, prompts, rows)] if circuit else found

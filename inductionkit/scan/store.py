@@ -212,9 +212,9 @@ class HistoryStore:
         except (HistoryError, KeyError) as error:
             raise HistoryError(f"{self.path} is not a history store ({error}); choose another or remove it") from None
         different = {
-            key: (stored.attrs.get(key), value)
-            for key, value in self._settings.items()
-            if stored.attrs.get(key) != value
+            key: (stored.attrs.get(key), self._settings.get(key))
+            for key in (*self._settings, *({"circuit"} & stored.attrs.keys()))  # what a scan may leave out
+            if stored.attrs.get(key) != self._settings.get(key)
         }
         if different:
             different.pop("identity", None)

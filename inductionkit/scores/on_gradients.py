@@ -25,9 +25,10 @@ class OnSecondRepeat:
     """What the heads of one layer show on a batch of repeated random tokens, with gradients.
 
     `pattern` is the attention of the second repeat's queries, `followers` says which keys hold each query's follower.
-    `values` are None where the heads write more than their pattern times values. `direct` and `total` are the
-    gradients, with respect to the heads' output `z` at each query, of the followers' logits less the mean logit: along
-    the direct path, with the final norm's scale as it is, and through everything downstream.
+    `values` are without biases, which write the same for any attended token, and None where the heads write more than
+    their pattern times values. `direct` and `total` are the gradients, with respect to the heads' output `z` at each
+    query, of the followers' logits less the mean logit: along the direct path, with the final norm's scale as it is,
+    and through everything downstream.
     """
 
     pattern: Float[Tensor, "sequence head query key"]

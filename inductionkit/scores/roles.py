@@ -9,6 +9,7 @@ import numpy as np
 
 ROLES = ("previous-token", "duplicate-token", "prefix-matching", "induction", "copying", "anti-copying", "")
 LEAST_LIFT = 1e-3  # nats; where null lifts are smaller or 0
+SIDES = ("K", "Q", "V")  # what a head reads through: keys, queries, values
 MAX_P = 0.05  # share of null lifts that may be as large
 INDUCTION_ROLES = ("induction", "copying")  # they match and copy, by whichever path
 
@@ -32,9 +33,9 @@ class RoleRule:
         A lift then counts from the size on that 95 % of the null lifts stay below, in place of the fixed number.
         """
         surprising = {
-            f"min_{name}": max(float(np.nanquantile(np.abs(nulls[name]), 1 - MAX_P)), LEAST_LIFT)
+            f"min_{name}": max(float(np.quantile(np.abs(known), 1 - MAX_P)), LEAST_LIFT)
             for name in ("direct_lift", "total_lift")
-            if name in nulls and np.isfinite(nulls[name]).any()
+            if name in nulls and (known := nulls[name][np.isfinite(nulls[name])]).size
         }
         return RoleRule(**{**vars(self), **surprising})
 
@@ -47,11 +48,11 @@ class RoleRule:
         """
         known = {name: float(np.nan_to_num(value)) for name, value in figures.items() if name != "role"}
         if known.get("prefix_matching", 0.0) >= self.min_prefix_matching:
-            path = self.path_of(figures)
-            if path:
+            if path := self.path_of(figures):
                 return "copying" if path == "direct, undone" else "induction"
-            lowers = (known.get(n, 0.0) <= -getattr(self, f"min_{n}") for n in ("direct_lift", "total_lift"))
-            return "anti-copying" if all(lowers) else "prefix-matching"
+            lifts = {name: figures.get(name, np.nan) for name in ("direct_lift", "total_lift")}
+            lowers = [lift <= -getattr(self, f"min_{name}") for name, lift in lifts.items() if np.isfinite(lift)]
+            return "anti-copying" if lowers and all(lowers) else "prefix-matching"
         if known.get("previous_token", 0.0) >= self.min_previous:
             return "previous-token"
         return "duplicate-token" if known.get("duplicate_token", 0.0) >= self.min_previous else ""
@@ -59,11 +60,12 @@ class RoleRule:
     def path_of(self, figures: Mapping[str, float]) -> str:
         """By which path a head copies: "direct" if at least half of its total lift goes straight to the logits,
         "later layers" if less does, "direct, undone" if the total does not count; "unknown path" if it copies by
-        `copying` and its lifts are not known; "" if it does not copy."""
-        lifts = [figures.get(name, np.nan) for name in ("direct_lift", "total_lift")]
-        if not np.isfinite(lifts).any():
+        the one lift that is known, or by `copying` where neither is; "" if it does not copy."""
+        direct, total = (figures.get(name, np.nan) for name in ("direct_lift", "total_lift"))
+        if not np.isfinite([direct, total]).any():
             return "unknown path" if figures.get("copying", np.nan) >= self.min_copying else ""
-        direct, total = np.nan_to_num(lifts)
+        if not np.isfinite([direct, total]).all():
+            return "unknown path" if direct >= self.min_direct_lift or total >= self.min_total_lift else ""
         if total >= self.min_total_lift:
             return "direct" if direct >= total / 2 else "later layers"
         return "direct, undone" if direct >= self.min_direct_lift else ""

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from ..circuit.result import EDGE_COLUMNS, SIDES, InductionCircuit
+from ..circuit.result import EDGE_COLUMNS, InductionCircuit
 from ..errors import HistoryError
-from ..scores.roles import ROLES
+from ..scores.roles import ROLES, SIDES
 
 ENDS_AND_SHARE = tuple(name for name in EDGE_COLUMNS if name not in ("side", "measured"))
 

@@ -8,10 +8,10 @@ import numpy as np
 import xarray as xr
 
 from ..circuit.along_run import circuits_of
-from ..circuit.result import NODE_FIGURES, SIDES, InductionCircuit
+from ..circuit.result import NODE_FIGURES, InductionCircuit
 from ..display.score_maps import printable
 from ..history import PATTERN_SCALE
-from ..scores.roles import ROLES
+from ..scores.roles import ROLES, SIDES
 from ._circuit_check import checked, of_one_model
 from ._circuit_layout import CAPACITIES, Layout, place_nodes
 from ._pattern_series import BUDGET_BYTES

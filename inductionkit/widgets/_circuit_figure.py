@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .. import plots
-from ..circuit.result import SIDES
-from ..scores.roles import ROLES
+from ..scores.roles import ROLES, SIDES
 from ._circuit_data import ABSENT, CircuitData
 from ._circuit_layout import CAPACITIES, Layout
 

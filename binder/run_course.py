@@ -330,7 +330,7 @@ def course(repository: Path) -> list[Path]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("notebooks", nargs="*", help="of the repository; default: all of the course that fits, and the explorer")
+    parser.add_argument("notebooks", nargs="*", help="of the repository; default: all that fit, and the explorer")
     parser.add_argument("--environment", type=Path, help="folder to build in and keep; updated if it exists")
     parser.add_argument("--json", action="store_true", help="print the results as JSON")
     options = parser.parse_args()

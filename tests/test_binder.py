@@ -150,6 +150,14 @@ def test_the_page_is_a_title_and_the_explorer():
     assert output.data["text/plain"].startswith("PhaseExplorer(two-layer")
 
 
+def test_the_course_is_every_notebook_but_one_that_says_it_is_too_large():
+    names = [path.name for path in run_course.course(ROOT)]
+    left_out = {path.name for path in (ROOT / "examples").glob("*.ipynb")} - set(names)
+    assert left_out == run_course.TOO_LARGE and names[-1] == "explorer.ipynb"
+    for name in left_out:
+        assert "Binder" in nbformat.read(ROOT / "examples" / name, as_version=4).cells[0].source
+
+
 def test_a_copy_holds_what_a_clone_would(tmp_path):
     run_course.copy_repository(tmp_path)
     assert os.access(tmp_path / "binder/postBuild", os.X_OK)

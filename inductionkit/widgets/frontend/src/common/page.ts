@@ -1,5 +1,7 @@
 import { Alert } from "./alert";
+import { html } from "./dom";
 import { type Model, PageModel } from "./model";
+import styles from "./page.css";
 
 export type Mount = (container: HTMLElement, model: Model) => () => void;
 
@@ -12,6 +14,7 @@ export function widget(mount: Mount): { render(arguments_: { model: Model; el: H
 
 /** Show what a saved page carries: its traits as JSON, its payload compressed. */
 async function showPage(root: HTMLElement, mount: Mount): Promise<void> {
+  document.head.append(html("style", {}, styles));
   const state = JSON.parse(document.getElementById("inductionkit-state")!.textContent!) as Record<string, unknown>;
   const encoded = atob(document.getElementById("inductionkit-data")!.textContent!);
   const compressed = Uint8Array.from(encoded, (character) => character.charCodeAt(0));

@@ -23,8 +23,10 @@ export interface Content {
 /** A widget's root in `container`, with what `fill` makes of it and its errors below. Returns what takes it down. */
 export function show(container: HTMLElement, styles: string, fill: (root: HTMLElement, alert: Alert) => Content): () => void {
   const alert = new Alert();
-  const root = html("div", { class: "ik-root", [NO_SHORTCUTS]: "true" });
-  container.append(html("style", {}, common + styles), root);
+  // The sheet lies in the rule of a class that this root alone has: it reaches no other widget of the page.
+  const scope = `ik-${crypto.getRandomValues(new Uint32Array(2)).join("-")}`;
+  const root = html("div", { class: `ik-root ${scope}`, [NO_SHORTCUTS]: "true" });
+  container.append(html("style", {}, `.${scope} {${common + styles}}`), root);
   let content: Content | undefined;
   try {
     content = fill(root, alert);

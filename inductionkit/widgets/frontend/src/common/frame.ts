@@ -24,6 +24,8 @@ export class Frame {
   readonly plot: SVGSVGElement;
   readonly front: SVGGElement;
   width = 1;
+  /** The whole, with its margins. */
+  outerWidth = 1;
   private readonly stage = html("div", { class: "ik-stage" });
   private layer: Layer | undefined;
   private readonly xAxis: SVGGElement;
@@ -55,6 +57,7 @@ export class Frame {
 
   resize(outerWidth: number): void {
     const { left, right, top } = this.margin;
+    this.outerWidth = outerWidth;
     this.width = Math.max(outerWidth - left - right, 40);
     setAll(this.svg, { width: outerWidth, viewBox: `0 0 ${outerWidth} ${this.outerHeight}` });
     const [width, height] = [this.width + 2 * BLEED, this.height + 2 * this.bleed];

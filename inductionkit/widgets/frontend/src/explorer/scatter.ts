@@ -80,7 +80,7 @@ export class ScatterView implements View {
   }
 
   update(changed: Changed<State>): void {
-    if (changed.has("across") || changed.has("up")) this.draw(this.frame.svg.clientWidth);
+    if (changed.has("across") || changed.has("up")) this.draw(this.frame.outerWidth);
     else if (MOVING.some((field) => changed.has(field))) this.move();
     else if (changed.has("hover")) this.point();
   }

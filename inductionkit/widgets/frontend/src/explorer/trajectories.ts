@@ -77,7 +77,7 @@ export class TrajectoryView implements View {
   }
 
   update(changed: Changed<State>): void {
-    if (changed.has("score")) this.draw(this.frame.svg.clientWidth);
+    if (changed.has("score")) this.draw(this.frame.outerWidth);
     else if (FIELDS.some((field) => changed.has(field))) this.paint();
     if (changed.has("head") || changed.has("heads") || changed.has("hover")) this.choose();
     if (changed.has("index")) this.move();

@@ -82,7 +82,7 @@ export class ScoreScatter implements View<State> {
   }
 
   update(changed: Changed<State>): void {
-    if (changed.has("x") || changed.has("y")) return this.draw(this.panel.body.clientWidth);
+    if (changed.has("x") || changed.has("y")) return this.draw(this.frame.outerWidth);
     if (changed.has("marked")) this.mark();
     if (changed.has("head") || changed.has("hover")) this.point();
   }

@@ -110,3 +110,23 @@ def expect_drawn_anew(root: Locator, was: list[str], message: str) -> None:
     while (seen := drawn(root)) == was or len(seen) != len(was) or any(map(operator.eq, seen, was)):
         assert time.monotonic() < until, message
         time.sleep(0.05)
+
+
+def test_keys_stay_in_the_widget_after_a_press_on_a_curve(visit, lab):
+    cells = ["from inductionkit.testing import synthetic_history", "from inductionkit.widgets import *"]
+    page = visit(lab.address("keys", [*cells, "PhaseExplorer(synthetic_history(), phase=(8e6, 2e7))", "1"])).page
+    wait_for_kernel(page)
+    for number in range(3):
+        run_cell(page, number)
+    root = page.locator(".ik-root")
+    expect(root.locator(".ik-panel").first).to_be_visible(timeout=RUN_MS)
+    root.locator('[data-panel="loss"] .ik-chart').last.click(position={"x": 200, "y": 60})
+    active = "window.jupyterapp.shell.currentWidget.content.activeCellIndex"
+    was = page.evaluate(active)
+    for key in ("ArrowLeft", "ArrowRight", "ArrowLeft"):
+        step = root.get_attribute("data-step")
+        page.keyboard.press(key)
+        expect(root).not_to_have_attribute("data-step", step)
+    for key in ("ArrowDown", "ArrowDown", "ArrowUp"):
+        page.keyboard.press(key)
+        assert page.evaluate(active) == was

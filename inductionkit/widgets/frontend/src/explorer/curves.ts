@@ -99,8 +99,9 @@ export class CurveView implements View {
     const { runs } = this.context;
     const from = this.options.isLoss ? this.fallEnds() : 0;
     const curvesOf = (run: History): (Curve | undefined)[] => [
-      run.curve(this.options.variable) ?? run.log,
+      run.curve(this.options.variable),
       run.control(this.options.variable),
+      this.options.isLoss ? run.log : undefined,
     ];
     const curves = runs.flatMap(curvesOf).filter((curve) => curve !== undefined);
     const seen = curves.flatMap((curve) => this.valuesFrom(curve, from));

@@ -120,7 +120,7 @@ def test_keys_stay_in_the_widget_after_a_press_on_a_curve(visit, lab):
         run_cell(page, number)
     root = page.locator(".ik-root")
     expect(root.locator(".ik-panel").first).to_be_visible(timeout=RUN_MS)
-    root.locator('[data-panel="loss"] .ik-chart').last.click(position={"x": 200, "y": 60})
+    root.locator('[data-panel="loss"] .ik-chart').click(position={"x": 200, "y": 60})
     active = "window.jupyterapp.shell.currentWidget.content.activeCellIndex"
     was = page.evaluate(active)
     for key in ("ArrowLeft", "ArrowRight", "ArrowLeft"):

@@ -41,7 +41,7 @@ export class Frame {
     private readonly bleed = BLEED,
   ) {
     this.svg = svg("svg", { class: "ik-chart", role: "img", "aria-label": description, height: outerHeight });
-    this.ground = svg("svg", { class: "ik-chart ik-ground", "aria-hidden": "true", height: outerHeight });
+    this.ground = svg("svg", { class: "ik-ground", "aria-hidden": "true", height: outerHeight });
     this.stage.append(this.ground, this.svg);
     body.append(this.stage);
     const { left, top } = margin;

@@ -16,7 +16,7 @@ import { type Context, sharedExtent, type View, words } from "./view";
 const HEIGHT = 196;
 const BLEED = 7;
 const REACH = 9;
-const NAME_HEIGHT = 12;
+const NAME_HEIGHT = 13;
 /** How strongly a line is drawn: found, and not found by a search. Many lines are thinner and fainter. */
 const [FOUND, FEW, FAINT] = [0.5, 64, 0.08];
 const FIELDS: Field[] = ["score", "search", "heads"];

@@ -2,9 +2,9 @@ import { html } from "../common/dom";
 import { label } from "../common/format";
 import { Panel } from "../common/panel";
 import type { View } from "../common/stage";
-import { type Changed, toggled } from "../common/store";
+import type { Changed } from "../common/store";
 import { number, spaced } from "./numbers";
-import { type Context, isBeyond, type State } from "./scan_data";
+import { type Context, isBeyond, mark, type State } from "./scan_data";
 
 /** Rows for the first heads in order; search and order bring the others. */
 const MAX_ROWS = 200;
@@ -137,8 +137,7 @@ export class HeadTable implements View<State> {
     const head = this.headOf(event);
     if (head === null) return;
     const { store } = this.context;
-    if (event.target instanceof HTMLInputElement) store.set({ marked: toggled(store.state.marked, head).sort((one, other) => one - other) });
-    else store.set({ head });
+    mark(store, head, event.target instanceof HTMLInputElement);
   }
 
   /** Up and down choose the next head in this order. */
@@ -170,7 +169,7 @@ export class HeadTable implements View<State> {
 function columnsOf({ scan, store }: Context): Column[] {
   const plain = { strong: () => false, text: () => "" };
   const isMarked = (head: number): number => Number(store.state.marked.includes(head));
-  const mark: Column = { ...plain, name: "mark", title: "marked heads first", value: isMarked };
+  const box: Column = { ...plain, name: "mark", title: "marked heads first", value: isMarked };
   const name: Column = { ...plain, name: "head", title: "layer and head", value: (head) => head };
   const scores = scan.scores.map((score): Column => ({
     name: score.name,
@@ -185,7 +184,7 @@ function columnsOf({ scan, store }: Context): Column[] {
     const text = (head: number): string => number(p[head], P_DIGITS);
     return [{ ...plain, name: `${name} p`, title, text, value: (head) => p[head]! }];
   });
-  return [mark, name, ...scores, ...surprises];
+  return [box, name, ...scores, ...surprises];
 }
 
 /** `1.3` is a head, `1.` the heads of a layer, and there are words for layer, head and mark; one of several will do. */

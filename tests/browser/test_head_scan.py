@@ -120,6 +120,14 @@ class TestHeadScan:
             ("head 2; 0.0", ["0.2", "0.0", "1.2"]),
             ("marked", ["1.0", "0.2"]),
             ("nothing", []),
+            ("1", ["1.0", "1.1", "1.2"]),
+            ("2", ["0.2", "1.2"]),
+            ("induction", ["1.0", "0.2"]),
+            ("> 0.5", ["1.0", "1.1"]),
+            ("<0.04", ["1.2"]),
+            ("copying > 0, prefix matching <= .06", ["1.0", "0.2", "0.0", "1.2"]),
+            ("logit_lift >= 6", ["1.0"]),
+            ("previous", []),
         ],
     )
     def test_the_table_is_searched(self, opened, search, heads):

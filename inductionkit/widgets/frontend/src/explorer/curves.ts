@@ -62,7 +62,7 @@ export class CurveView implements View {
     this.frame.resize(width);
     const { axis } = this.context;
     axis.resize(this.frame.width);
-    this.y = scaleLinear().domain(this.domain()).nice(5).range([this.frame.height, 0]);
+    this.y = scaleLinear().domain(this.domain()).nice(10).range([this.frame.height, 0]);
     this.frame.drawAxes(this.y, 4);
     for (const { path, curve } of this.paths) path.setAttribute("d", this.frame.path(curve, this.y));
     this.bump?.draw(this.y);

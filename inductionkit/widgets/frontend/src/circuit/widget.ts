@@ -16,7 +16,7 @@ import { CircuitPanel } from "./panel";
 type OwnHeader = Pick<Header, "arrays" | "layers" | "heads" | "tokens" | "series" | "patternScale" | "model" | "circuit"> & { stepped: boolean };
 
 /** What an explorer has and a circuit does not. */
-const WITHOUT = { views: [], scores: [], texts: [], window: null, intervals: null, bump: null, control: null, iclPositions: null };
+const WITHOUT = { views: [], scores: [], texts: [], window: null, intervals: null, bump: null, control: null, iclPositions: null, nExamples: null };
 
 /** CircuitView. */
 export const mount = mounted<State>(explorer + styles, (root, model, alert) => {

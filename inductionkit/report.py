@@ -18,7 +18,7 @@ import xarray as xr
 
 from . import plots
 from .errors import InductionKitError
-from .history import head_scores
+from .history import head_scores, measured_on
 from .phase import find_phase_change, model_analysis_table, naming
 from .system.atomic import write_atomically
 
@@ -95,9 +95,9 @@ def write_report(histories: Mapping[str, xr.Dataset], path: str | os.PathLike[st
 def _blocks(histories: Mapping[str, xr.Dataset]) -> Iterator[Block]:
     for name, history in histories.items():
         yield Heading(str(name))
-        yield Verbatim(repr(find_phase_change(history)))
+        yield Verbatim(f"{find_phase_change(history)!r}\n  measured on {measured_on(history)}")
     yield Heading("Measurements")
-    yield Table(model_analysis_table(histories).map(_cell))
+    yield Table(_measurements(histories).map(_cell))
     yield Picture(
         "measurements", "Each measurement along the training of each model", _png(plots.plot_model_analysis(histories))
     )
@@ -109,6 +109,14 @@ def _blocks(histories: Mapping[str, xr.Dataset]) -> Iterator[Block]:
     yield Heading("Versions")
     versions = {"Python": platform.python_version(), **{package: version(package) for package in PACKAGES}}
     yield Table(pd.DataFrame({"version": versions}))
+
+
+def _measurements(histories: Mapping[str, xr.Dataset]) -> pd.DataFrame:
+    """The model analysis table, without the windows that were rejected: verdict and figure have none there either."""
+    table = model_analysis_table(histories)
+    for name in table.columns[[not found for found in table.loc["phase change"]]]:
+        table.loc[table.index.str.startswith("window "), name] = float("nan")
+    return table
 
 
 def _best_heads(history: xr.Dataset) -> pd.DataFrame:

@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 
 from .. import plots
-from ..history import PATTERN_SCALE
+from ..history import PATTERN_SCALE, measured_on
 from ..phase import PhaseChange, token_loss_change
 from ..phase.clock import elapsed
 from ._circuit_data import CircuitData
@@ -39,9 +39,9 @@ def draw_views(
     if plots.is_measured(history, "loss"):
         draw["loss"] = "loss", lambda ax: plots.plot_loss(history, phase, ax)
     if plots.is_measured(history, "icl_score"):
-        draw["icl"] = "in-context learning", lambda ax: plots.plot_icl_score(history, phase, ax)
+        draw["icl"] = "in-context-learning score", lambda ax: plots.plot_icl_score(history, phase, ax)
     if plots.is_measured(history, "loss_by_position"):
-        draw["slopes"] = "loss slopes", lambda ax: plots.plot_loss_slopes(history, phase, ax)
+        draw["slopes"] = "loss slope along the context", lambda ax: plots.plot_loss_slopes(history, phase, ax)
     if plots.is_measured(history, "prefix_matching"):
         draw["trajectories"] = "prefix matching", lambda ax: plots.plot_prefix_matching(history, phase, ax)
     if scores:
@@ -74,6 +74,7 @@ def draw_views(
         layout="constrained",
         squeeze=False,
     )
+    figure.suptitle(measured_on(history), fontsize="small", color="0.35")
     for ax in axes.flat[len(shown) :]:
         ax.set_axis_off()
     for ax, view in zip(axes.flat, shown):

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import xarray as xr
 
-from ..history import PATTERN_SCALE, head_scores, validate
+from ..history import PATTERN_SCALE, head_scores, n_examples, validate
 from ..phase import loss_slope_map
 from ..phase.clock import clock_of, elapsed, logged_at
 from ._circuit_data import CircuitData
@@ -70,6 +70,7 @@ def phase_payload(
         "model": str(history.attrs.get("model", "")),
         "control": str(control.attrs.get("model", "")) or "control" if control is not None else None,
         "iclPositions": _icl_positions(history),
+        "nExamples": n_examples(history),
     }
     return header | ({"circuit": circuit.header()} if circuit else {}), buffer
 

@@ -89,7 +89,7 @@ class TestAblationView:
     def test_both_kinds_of_a_chosen_head(self, opened, ablations):
         page = opened(AblationView(ablations["full"], ablations["pattern_preserving"], random=ablations["random"]))
         expect(root(page)).to_have_attribute("data-unit", "1.0")
-        page.locator('[data-kind="full"] .ik-overlay').focus()
+        page.locator('[data-kind="full"] .ik-cells').focus()
         page.keyboard.press("ArrowUp")
         expect(root(page)).to_have_attribute("data-unit", "0.0")
         for kind in ("full", "pattern_preserving"):

@@ -107,7 +107,7 @@ def check_widgets(page: Page) -> None:
     expect(attention).to_have_attribute("data-shown", "1.1")
     attention.locator('[data-choice="head"]').select_option(label="1.0")
     expect(attention).to_have_attribute("data-shown", "1.0")
-    ablation.locator('[data-kind="full"] .ik-overlay').focus()
+    ablation.locator('[data-kind="full"] .ik-cells').focus()
     page.keyboard.press("ArrowUp")
     expect(ablation).to_have_attribute("data-unit", "0.0")
     toy.locator(".ik-slider").fill("0")

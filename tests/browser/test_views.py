@@ -131,8 +131,8 @@ def test_heads_are_searched_sorted_and_highlighted(explorer, history):
     pin = explorer.get_by_role("button", name="Highlight head 0.2")
     pin.click()
     expect(pin).to_have_attribute("aria-pressed", "true")
-    expect(explorer.locator(".ik-dot-pinned")).to_have_count(1)
-    expect(explorer.locator(".ik-cell-pinned")).to_have_count(1)
+    expect(explorer.locator(".ik-ring")).to_have_count(1)
+    expect(explorer.locator(".ik-cell-marked")).to_have_count(1)
 
 
 def test_any_score_is_shown(explorer, history):

@@ -33,6 +33,14 @@ export class Slider {
     return [this.slider, this.readout];
   }
 
+  /** Left and right step, wherever in the widget the focus is, unless what has it takes these keys itself. */
+  onKey(event: KeyboardEvent): void {
+    const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+    if (!step || (event.target as Element).closest("select, input")) return;
+    event.preventDefault();
+    this.clock.go(Math.min(Math.max(this.clock.place + step, 0), this.clock.size - 1));
+  }
+
   update(): void {
     const { size, place } = this.clock;
     const [first, second] = this.clock.words();
@@ -77,7 +85,8 @@ export class Stepper extends Slider {
   }
 
   /** Space plays, wherever in the widget the focus is, unless what has it takes spaces itself. */
-  onKey(event: KeyboardEvent): void {
+  override onKey(event: KeyboardEvent): void {
+    super.onKey(event);
     const target = event.target as HTMLElement;
     if (event.key !== " " || target.closest("button, select, input:not(.ik-slider)") || this.play.disabled) return;
     event.preventDefault();

@@ -62,7 +62,7 @@ export class CurveView implements View {
     this.frame.resize(width);
     const { axis } = this.context;
     axis.resize(this.frame.width);
-    this.y = scaleLinear().domain(this.domain()).nice(5).range([this.frame.height, 0]);
+    this.y = scaleLinear().domain(this.domain()).nice(10).range([this.frame.height, 0]);
     this.frame.drawAxes(this.y, 4);
     for (const { path, curve } of this.paths) path.setAttribute("d", this.frame.path(curve, this.y));
     this.bump?.draw(this.y);
@@ -99,8 +99,9 @@ export class CurveView implements View {
     const { runs } = this.context;
     const from = this.options.isLoss ? this.fallEnds() : 0;
     const curvesOf = (run: History): (Curve | undefined)[] => [
-      run.curve(this.options.variable) ?? run.log,
+      run.curve(this.options.variable),
       run.control(this.options.variable),
+      this.options.isLoss ? run.log : undefined,
     ];
     const curves = runs.flatMap(curvesOf).filter((curve) => curve !== undefined);
     const seen = curves.flatMap((curve) => this.valuesFrom(curve, from));

@@ -1,11 +1,11 @@
 import { choice } from "../common/controls";
 import { html } from "../common/dom";
 import { integer } from "../common/format";
+import { SEARCH_FIELD } from "../common/head_search";
 import type { Changed } from "../common/store";
 import { scoreText } from "./scores";
-import { findHeads } from "./search";
 import { type Field, pick, type State } from "./state";
-import { type Context, sharedExtent, words } from "./view";
+import { type Context, foundHeads, sharedExtent, words } from "./view";
 
 /** More rows than these are not read, and each costs at every step; a search narrows them. */
 const MAX_ROWS = 24;
@@ -37,7 +37,7 @@ export class HeadList {
 
   constructor(private readonly context: Context) {
     const { history, store, alert } = context;
-    this.field = html("input", { type: "search", class: "ik-search", placeholder: "1.3, layer 1, head 2", "aria-label": "Search heads" });
+    this.field = html("input", SEARCH_FIELD);
     this.field.addEventListener("input", alert.guard(() => store.set({ search: this.field.value })));
     const options = [BY_NAME, ...history.scores].map((name) => new Option(words(name), name));
     const { element: sort, select } = choice("Sort by", options, alert.guard(() => this.show()));
@@ -64,8 +64,8 @@ export class HeadList {
   private show(): void {
     clearTimeout(this.resting);
     const { history, store, runs } = this.context;
-    const { index, head, heads, search, score } = store.state;
-    const found = findHeads(history.heads, search);
+    const { index, head, heads, score } = store.state;
+    const found = foundHeads(this.context);
     const sorted = this.sorted(found ? [...found] : Array.from({ length: history.heads.n }, (_, other) => other));
     this.shown = sorted.slice(0, MAX_ROWS);
     const hidden = sorted.length - this.shown.length;

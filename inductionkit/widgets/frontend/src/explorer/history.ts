@@ -21,6 +21,8 @@ export interface Header {
   model: string;
   control: string | null;
   iclPositions: [number, number] | null;
+  /** How many held-out examples the losses were measured on. */
+  nExamples: number | null;
   circuit?: CircuitHeader;
 }
 

@@ -1,5 +1,6 @@
 import type { Alert } from "../common/alert";
 import { CircuitPanel } from "../circuit/panel";
+import { integer } from "../common/format";
 import { link } from "../common/link";
 import type { Model } from "../common/model";
 import { CurveView } from "./curves";
@@ -51,6 +52,8 @@ export class Side {
     const { context } = this;
     const { history, series } = context;
     const [early, late] = history.header.iclPositions ?? [];
+    const { nExamples } = history.header;
+    const examples = nExamples ? `, ${integer(nExamples)} held-out examples` : "";
     const scored = history.scores.length > 0 && history.heads.n > 0;
     const drawable: Record<string, boolean> = {
       loss: Boolean(history.curve("loss") ?? history.log),
@@ -74,7 +77,7 @@ export class Side {
       icl: () =>
         new CurveView(context, {
           ...{ name: "icl", title: "In-context-learning score", variable: "icl_score", height: ICL_HEIGHT },
-          ...{ unit: early === undefined ? "nats per token" : `nats, token ${late} minus token ${early}`, titled: last === "icl" },
+          ...{ unit: `nats${early === undefined ? " per token" : `, token ${late} minus token ${early}`}${examples}`, titled: last === "icl" },
         }),
       slopes: () => new SlopeView(context, last === "slopes"),
       trajectories: () => new TrajectoryView(context),

@@ -3,7 +3,7 @@
 import { type Entry, readArrays, type Values } from "../common/arrays";
 import type { Alert } from "../common/alert";
 import { Heads } from "../common/heads";
-import type { Store } from "../common/store";
+import { type Store, toggled } from "../common/store";
 
 export interface Header {
   arrays: Entry[];
@@ -77,6 +77,11 @@ export class Scan {
   indexOf(name: unknown): number {
     return Math.max(this.scores.findIndex((score) => score.name === name), 0);
   }
+}
+
+/** Choose a head; or mark it, or no longer. */
+export function mark(store: Store<State>, head: number, more: boolean): void {
+  store.set(more ? { marked: toggled(store.state.marked, head).sort((one, other) => one - other) } : { head });
 }
 
 /** Whether a head lies above every null value or, for a signed score, below every one. */

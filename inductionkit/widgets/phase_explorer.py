@@ -19,6 +19,7 @@ from ._figure import draw_views
 from ._following import Observable, follow_store
 from ._pattern_series import choose_series, has_patterns, one_pattern
 from ._phase_data import VIEWS, heads_by_strength, lacking_views, phase_payload
+from ._phase_hero import hero_header, opening
 from ._phase_marks import phase_header
 
 if TYPE_CHECKING:
@@ -28,7 +29,12 @@ if TYPE_CHECKING:
 class PhaseExplorer(HeadsChoice):
     """Losses, in-context learning, heads and attention patterns of a run, linked by one checkpoint slider.
 
-    Views, by name: `loss`, with the phase window, the 90 % intervals of its ends and the bump's convex envelope;
+    The verdict on the run stands first, in one sentence. Below it three things move in step: the loss beside its
+    control's, the attention of the chosen head on a text, and that text with an arc from a token to the place that
+    induction points to, and the probability of the token that follows. The explorer opens in the middle of the window
+    of `phase`, and plays once across it unless the reader's system asks for reduced motion.
+
+    All other views stand under "Details". By name: `loss`, with the phase window, the 90 % intervals of its ends and the bump's convex envelope;
     `icl`, the in-context-learning score; `slopes`, the loss slope map; `trajectories`, any score of each head over
     training, with a searchable list; `grid` (layer by head) and `scatter`, any scores at the current checkpoint;
     `circuit`, the induction circuit as it assembles; `pattern`, the attention of the chosen head on a text; `text`, the
@@ -54,7 +60,7 @@ class PhaseExplorer(HeadsChoice):
         A second history, of a one-layer model for instance, whose loss and in-context-learning curves are drawn
         behind in grey.
     views
-        The views to show, in any order; by default all that the history has data for.
+        The views to show alone, in any order; by default all that the history has data for, under the verdict.
 
     Raises
     ------
@@ -67,7 +73,7 @@ class PhaseExplorer(HeadsChoice):
     >>> from inductionkit.testing import synthetic_history
     >>> explorer = PhaseExplorer(synthetic_history(), phase=(8e6, 2e7))
     >>> explorer.step, explorer.head, explorer.text
-    (24414, (1, 0), 'repeated words')
+    (2983, (1, 0), 'repeated words')
     """
 
     bundle = "phase_explorer"
@@ -89,15 +95,17 @@ class PhaseExplorer(HeadsChoice):
         views: Sequence[str] | None = None,
     ) -> None:
         self._phase, self._control = phase, control
-        self._views = _checked_views(validate(history), self.views if views is None else views)
+        views = self.views if views is None else views
+        self._views, self._has_hero = _checked_views(validate(history), views), views is None
         choices = Choices.of(history)
         found = phase_to_draw(history, phase)
+        payload = self._take(history, choices)
         super().__init__(
-            *self._take(history, choices),
-            step=choices.steps[-1],
+            *payload,
+            step=choices.steps[self._opening.index],
             head=_strongest(history, choices),
             heads=tuple(head for head in (found.heads if found else ()) if choices.has_head(head)),
-            text=next(iter(choices.texts), None),
+            text=choices.texts[self._opening.text] if choices.texts else None,
         )
         self.on_msg(lambda _widget, content, _buffers: self._reply(content))
 
@@ -152,7 +160,8 @@ class PhaseExplorer(HeadsChoice):
     def _take(self, history: xr.Dataset, choices: Choices) -> tuple[dict[str, object], bytes]:
         """Header and data of a history, which is then the one on show."""
         first = [] if not choices.n_heads else heads_by_strength(history)
-        payload = self._payload(history, choices, first, text=0, index=len(choices.steps) - 1)
+        self._opening = opening(history, self._phase)
+        payload = self._payload(history, choices, first, self._opening.text, self._opening.index)
         self._history, self._choices, self._known = history, choices, choices.pairs
         return payload
 
@@ -162,7 +171,7 @@ class PhaseExplorer(HeadsChoice):
         with_patterns = "pattern" in self._views and has_patterns(history)
         series = choose_series(history, heads, text, index) if with_patterns else None
         header, data = phase_payload(history, self._views, series, self._control)
-        return header | phase_header(history, self._phase), data
+        return header | phase_header(history, self._phase) | hero_header(self._opening, self._has_hero), data
 
     def _payload_to_save(self) -> tuple[dict[str, object], bytes]:
         """A page cannot ask for patterns: those of the chosen heads and text come first."""

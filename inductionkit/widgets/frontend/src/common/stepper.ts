@@ -51,6 +51,7 @@ export class Stepper extends Slider {
   private readonly icon = svg("path");
   private timer: ReturnType<typeof setInterval> | undefined;
   private playedTo = 0;
+  private end = 0;
 
   constructor(
     clock: Clock,
@@ -84,6 +85,15 @@ export class Stepper extends Slider {
     this.toggle();
   }
 
+  /** Play from one place to another, so many milliseconds at each. */
+  playOnce(from: number, to: number, ms: number): void {
+    this.stop();
+    this.end = to;
+    this.goTo(from);
+    this.timer = setInterval(this.alert.guard(() => this.advance()), ms);
+    this.showPlaying();
+  }
+
   stop(): void {
     clearInterval(this.timer);
     this.timer = undefined;
@@ -93,15 +103,13 @@ export class Stepper extends Slider {
   private toggle(): void {
     const { place, size } = this.clock;
     if (this.timer !== undefined) return this.stop();
-    this.goTo(place === size - 1 ? 0 : place);
-    this.timer = setInterval(this.alert.guard(() => this.advance()), FRAME_MS);
-    this.showPlaying();
+    this.playOnce(place === size - 1 ? 0 : place, size - 1, FRAME_MS);
   }
 
   private advance(): void {
     const next = this.clock.place + 1;
-    if (next < this.clock.size) this.goTo(next);
-    if (next >= this.clock.size - 1) this.stop();
+    if (next <= this.end) this.goTo(next);
+    if (next >= this.end) this.stop();
   }
 
   private goTo(place: number): void {

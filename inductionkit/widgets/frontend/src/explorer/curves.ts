@@ -30,16 +30,16 @@ const FALL_BEFORE_WINDOW = 0.6;
 /** One value per checkpoint over training. */
 export class CurveView implements View {
   readonly panel: Panel;
-  private readonly frame: TrainingFrame;
+  protected readonly frame: TrainingFrame;
   private readonly paths: { path: SVGPathElement; curve: Curve }[] = [];
   private readonly bump: Bump | undefined;
   private readonly dots: SVGGElement;
   private readonly current: SVGCircleElement;
   private readonly curve: Curve | undefined;
-  private y = scaleLinear();
+  protected y = scaleLinear();
 
   constructor(
-    private readonly context: Context,
+    protected readonly context: Context,
     private readonly options: Options,
   ) {
     const { history } = context;

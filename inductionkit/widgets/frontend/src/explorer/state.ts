@@ -46,9 +46,9 @@ export function openStore(model: Model, history: History, runs: readonly History
   return new Store(initialState(model, traitsOf(history), { ...unchosen(history, runs), ...settings, ...unit }));
 }
 
-/** A text is read from its last token at first. */
+/** A text is read from the token that shows most at first. */
 export function atText(history: History, text: number): Pick<State, "text" | "query" | "key"> {
-  return { text, query: history.lastQuery(text), key: null };
+  return { text, query: history.firstQuery(text), key: null };
 }
 
 export function traitsOf(history: History): Trait<State>[] {

@@ -55,7 +55,9 @@ def _between(window: tuple[float, float], clock: Clock) -> str:
     if clock == "steps":
         return f"between steps {window[0]:,.0f} and {window[1]:,.0f}"
     start, end = next(
-        ends for digits in range(2, 18) if len(set(ends := [_short(one, digits) for one in window])) == 2 or digits == 17
+        ends
+        for digits in range(2, 18)
+        if len(set(ends := [_short(one, digits) for one in window])) == 2 or digits == 17
     )
     return f"between {start} and {end} tokens"
 

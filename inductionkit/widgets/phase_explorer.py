@@ -11,6 +11,7 @@ import traitlets
 import xarray as xr
 from ipywidgets import jslink
 
+from ..display.score_maps import printable
 from ..errors import HistoryError
 from ..history import validate
 from ..phase.drawing import PhaseLike, phase_to_draw
@@ -155,7 +156,8 @@ class PhaseExplorer(HeadsChoice):
     def to_figure(self) -> Figure:
         """A Matplotlib figure of the views at the current step, for papers. Needs the extra `plots`."""
         phase = phase_to_draw(self._history, self._phase)
-        return draw_views(self._history, self._views, phase, self.step, self.head, self.text)
+        title = f"{self._name}: {self._header['verdict']}" if self._has_hero else ""
+        return draw_views(self._history, self._views, phase, self.step, self.head, self.text, title)
 
     def _take(self, history: xr.Dataset, choices: Choices) -> tuple[dict[str, object], bytes]:
         """Header and data of a history, which is then the one on show."""
@@ -209,8 +211,27 @@ class PhaseExplorer(HeadsChoice):
         return self._choices.texts
 
     @property
+    def _name(self) -> str:
+        """The name of the run, as plain text."""
+        return printable(self._header["model"]) or "A training run"
+
+    @property
     def _title(self) -> str:
         return " · ".join(part for part in (str(self._header["model"]), "phase explorer") if part)
+
+    @property
+    def _summary(self) -> str:
+        return str(self._header["verdict"])
+
+    @property
+    def _provenance(self) -> list[str]:
+        control, scanned = self._header["control"], self._history.attrs.get("transformer_lens")
+        return [
+            self._name,
+            f"{len(self._steps)} checkpoints, steps {self._steps[0]:,} to {self._steps[-1]:,}",
+            *([f"control: {printable(control)}"] if control else []),
+            *([f"measured with TransformerLens {printable(scanned)}"] if scanned else []),
+        ]
 
     def __repr__(self) -> str:
         model, name = self._header["model"], type(self).__name__

@@ -11,7 +11,7 @@ const CAPTIONS: Record<string, readonly [string, string]> = {
   ],
   "hero-pattern": [
     "Each row is a token, its colours the earlier tokens that the head looks at. Orange: what followed an earlier copy.",
-    "Row: the token being read (query). Column: the token looked at (key). Colours follow the square root of the attention weight. " +
+    "Row: the token being read (query). Column: the token looked at (key). Colours follow the attention weight to the power of 0.7. " +
       "Orange cells stand right after an earlier copy of the row's token: an induction head attends there. Click a row to read it.",
   ],
   "hero-text": [

@@ -14,7 +14,7 @@ export class HeroLoss extends CurveView {
 
   constructor(context: Context) {
     super(context, {
-      ...{ name: "hero-loss", title: "Loss", unit: "nats per token", variable: "loss" },
+      ...{ name: "hero-loss", title: "Loss during training", unit: "nats per token", variable: "loss" },
       ...{ height: HEIGHT, titled: true, isLoss: true },
     });
     this.panel.legend.replaceChildren();

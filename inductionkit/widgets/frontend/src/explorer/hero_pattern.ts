@@ -18,6 +18,8 @@ const ELSEWHERE: Record<Theme, Colour[]> = {
   light: [[241, 244, 248], [176, 196, 218], [84, 116, 152]],
   dark: [[27, 32, 39], [58, 78, 100], [140, 168, 196]],
 };
+/** Weak attention is drawn stronger than it is, so that it can be seen. */
+const POWER = 0.7;
 const WHY = {
   asked: "asking the kernel …",
   absent: "this head's pattern was not saved with this page",
@@ -120,8 +122,8 @@ export class HeroPattern implements View {
   }
 }
 
-/** 256 colours as canvas pixels; the square root lets weak attention be seen. */
+/** 256 colours as canvas pixels. */
 function palette(stops: readonly Colour[]): Uint32Array {
-  const bytes = Uint8ClampedArray.from(Array.from({ length: 256 }, (_, value) => [...between(stops, Math.sqrt(value / 255)), 255]).flat());
+  const bytes = Uint8ClampedArray.from(Array.from({ length: 256 }, (_, value) => [...between(stops, (value / 255) ** POWER), 255]).flat());
   return new Uint32Array(bytes.buffer);
 }

@@ -21,8 +21,8 @@ export class HeroText implements View {
   private readonly weight = svg("text", { class: "ik-halo", "text-anchor": "middle" }, this.arcs);
   private readonly words = html("div", { class: "ik-hero-words" });
   private readonly says = html("p", { class: "ik-hero-says" });
-  private readonly before = html("b");
-  private readonly bar = html("div", { class: "ik-hero-bar" }, html("i"), this.before);
+  private readonly before = html("span", { class: "ik-hero-before" });
+  private readonly bar = html("div", { class: "ik-hero-bar" }, html("span", { class: "ik-hero-filled" }), this.before);
   private readonly nextName = html("span");
   private readonly likely = html("strong", { class: "ik-hero-likely" });
   private readonly next = html("div", { class: "ik-hero-next" }, this.nextName, this.bar, this.likely);

@@ -1,14 +1,16 @@
-"""What the explorer says first: the verdict for each kind of history, where it opens, and names and origin of a page."""
+"""What the explorer says first: the verdict on each kind of history, where it opens, and a page's name and origin."""
 
 import dataclasses
 import re
 
 import numpy as np
 import pytest
+import transformers
 import xarray as xr
 
 import inductionkit as ik
 from inductionkit import PhaseExplorer, find_phase_change
+from inductionkit.lens import Lens
 from inductionkit.phase.change import PhaseChange
 from inductionkit.phase.criteria import PhaseCriteria
 from inductionkit.phase.verdict import verdict
@@ -174,6 +176,20 @@ def test_a_saved_page_says_what_it_is_and_where_it_comes_from(tmp_path, monkeypa
     )
     assert '<meta name="description" content="The window between 8.0M and 20M tokens was marked by hand' in page
     assert '<meta property="og:title" content="&lt;b&gt;run' in page
+
+
+def test_models_go_by_their_own_names(tmp_path):
+    """A run's name and step, the folder's name, and the architecture's for a model that has none."""
+    assert Lens(ik.open_run("bundled").load_model(732)).label == "two-layer at step 732"
+    config = transformers.GPT2Config(n_layer=1, n_head=2, n_embd=8, n_positions=16, vocab_size=11)
+    model = transformers.GPT2LMHeadModel(config).eval()
+    assert Lens(model).label == "GPT2LMHeadModel"
+    model.save_pretrained(tmp_path / "my-model")
+    assert Lens(tmp_path / "my-model").label == "my-model"
+    loaded = transformers.GPT2LMHeadModel.from_pretrained(tmp_path / "my-model")
+    assert Lens(loaded).label == "my-model"
+    loaded.config._name_or_path = "someone/their-model"
+    assert Lens(loaded).label == "someone/their-model"
 
 
 def test_figure_and_report_say_the_same_sentence(tmp_path):

@@ -89,9 +89,9 @@ def _checkpoints(history: xr.Dataset, window: tuple[float, float] | None) -> tup
         return 0, end, end
     first = max(int(np.searchsorted(seen, window[0], side="right")) - 1, 0)
     last = min(int(np.searchsorted(seen, window[1])), end)
-    middle = np.log(np.maximum(window, 1)).mean()
+    middle = float(np.log(np.maximum(window, 1)).mean())
     inside = range(first + 1, last) if last - first > 1 else range(first, last + 1)
-    return first, min(inside, key=lambda index: abs(np.log(max(seen[index], 1)) - middle)), last
+    return first, min(inside, key=lambda index: abs(float(np.log(max(float(seen[index]), 1))) - middle)), last
 
 
 def _gain(
@@ -116,7 +116,8 @@ def _gain(
 
 def _rise(values: np.ndarray) -> np.ndarray:
     """From the first row to the mean of the other two, 0 where that is a fall or unknown."""
-    return np.nan_to_num((values[1:].mean(0) - values[0]).clip(min=0))
+    risen: np.ndarray = np.nan_to_num((values[1:].mean(0) - values[0]).clip(min=0))
+    return risen
 
 
 def _best_query(tokens: Sequence[str], targets: Sequence[int | None], gain: np.ndarray) -> tuple[int, float, bool]:

@@ -8,9 +8,9 @@ from ..phase.drawing import PhaseLike, bump_chord, phase_to_draw, verdict_on
 
 
 def phase_header(history: xr.Dataset, phase: PhaseLike) -> dict[str, object]:
-    """`verdict`; and `window`, `intervals` of its two ends, and `bump` (ends of its chord, and nats) on the history's clock.
+    """`verdict`, and on the history's clock `window`, `intervals` of its ends, and `bump` (ends of its chord, nats).
 
-    Each of the latter is None where there is none, and all are for a phase change that was not found.
+    Each but the verdict is None where there is none, and all are for a phase change that was not found.
     """
     found = phase_to_draw(history, phase)
     chord = bump_chord(history, found) if "loss" in history else None

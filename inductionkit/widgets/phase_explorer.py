@@ -33,14 +33,14 @@ class PhaseExplorer(HeadsChoice):
     The verdict on the run stands first, in one sentence. Below it three things move in step: the loss beside its
     control's, the attention of the chosen head on a text, and that text with an arc from a token to the place that
     induction points to, and the probability of the token that follows. The explorer opens in the middle of the window
-    of `phase`, and plays once across it unless the reader's system asks for reduced motion.
+    of `phase`; the page plays once across it, unless the reader's system asks for reduced motion, and goes back.
 
-    All other views stand under "Details". By name: `loss`, with the phase window, the 90 % intervals of its ends and the bump's convex envelope;
-    `icl`, the in-context-learning score; `slopes`, the loss slope map; `trajectories`, any score of each head over
-    training, with a searchable list; `grid` (layer by head) and `scatter`, any scores at the current checkpoint;
-    `circuit`, the induction circuit as it assembles; `pattern`, the attention of the chosen head on a text; `text`, the
-    loss of each token of it against a reference checkpoint. Views whose variables the history lacks are left out.
-    Stepping happens in the browser.
+    All other views stand under "Details". By name: `loss`, with the phase window, the 90 % intervals of its ends and
+    the bump's convex envelope; `icl`, the in-context-learning score; `slopes`, the loss slope map; `trajectories`, any
+    score of each head over training, with a searchable list; `grid` (layer by head) and `scatter`, any scores at the
+    current checkpoint; `circuit`, the induction circuit as it assembles; `pattern`, the attention of the chosen head on
+    a text; `text`, the loss of each token of it against a reference checkpoint. Views whose variables the history lacks
+    are left out. Stepping happens in the browser.
 
     Traits, each of which can be set and observed: `step`; `head`, the (layer, head) whose pattern is shown; `heads`,
     the highlighted ones, at first those that form in the window of `phase`; `text`.

@@ -52,6 +52,7 @@ export class Stepper extends Slider {
   private timer: ReturnType<typeof setInterval> | undefined;
   private playedTo = 0;
   private end = 0;
+  private ended: (() => void) | undefined;
 
   constructor(
     clock: Clock,
@@ -85,10 +86,10 @@ export class Stepper extends Slider {
     this.toggle();
   }
 
-  /** Play from one place to another, so many milliseconds at each. */
-  playOnce(from: number, to: number, ms: number): void {
+  /** Play from one place to another, so many milliseconds at each; `ended` is called at the end, or when it is stopped. */
+  playOnce(from: number, to: number, ms: number, ended?: () => void): void {
     this.stop();
-    this.end = to;
+    [this.end, this.ended] = [to, ended];
     this.goTo(from);
     this.timer = setInterval(this.alert.guard(() => this.advance()), ms);
     this.showPlaying();
@@ -98,6 +99,9 @@ export class Stepper extends Slider {
     clearInterval(this.timer);
     this.timer = undefined;
     this.showPlaying();
+    const { ended } = this;
+    this.ended = undefined;
+    ended?.();
   }
 
   private toggle(): void {

@@ -12,6 +12,8 @@ import type { Context, View } from "./view";
 
 /** How long the window plays, and the least and the most that a checkpoint of it is shown, in milliseconds. */
 const [PLAY_MS, SHORTEST_MS, LONGEST_MS] = [3200, 90, 400];
+/** How long the window's end is shown before the strip goes back to where it opened. */
+const HOLD_MS = 1500;
 /** How many times as much training the window's start has seen as the axis' left end, and the bump's at least. */
 const [BEFORE_WINDOW, BEFORE_BUMP] = [8, 1.3];
 /** This much of the strip is seen when it begins to play. */
@@ -28,7 +30,7 @@ export class Hero {
   readonly strip = html("div", { class: "ik-hero ik-hero-strip" });
   readonly views: View[] = [];
   private readonly axis: ElapsedAxis;
-  private readonly watching: IntersectionObserver[] = [];
+  private readonly ended = new AbortController();
 
   constructor(private readonly side: Side) {
     const { context, views } = side;
@@ -65,37 +67,41 @@ export class Hero {
     this.axis.choose(this.side.context.store.state);
   }
 
-  /** Play once across the window when the strip is first seen, unless the reader wants no motion or has begun to act. */
+  /**
+   * Play once across the window when the strip is first seen, then go back to where it opened. A touch ends it where it
+   * is, and whoever wants no motion sees none. The model is told of no step that plays by itself.
+   */
   playWhenSeen(root: HTMLElement, stepper: Stepper): void {
     const { history, store, alert } = this.side.context;
     const { index, first, last } = history.header.hero!;
     const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
     if (still || !history.header.window || last <= first || store.state.index !== index) return;
-    const touches = ["pointerdown", "keydown", "input"] as const;
-    const begin = alert.guard(() => {
-      forget();
-      if (store.state.index === index) stepper.playOnce(first, last, Math.min(Math.max(PLAY_MS / (last - first), SHORTEST_MS), LONGEST_MS));
-    });
-    const seen = new IntersectionObserver((entries) => {
-      if (entries.some(({ isIntersecting }) => isIntersecting)) begin();
-    }, { threshold: SEEN });
-    const forget = (): void => {
+    const ms = Math.min(Math.max(PLAY_MS / (last - first), SHORTEST_MS), LONGEST_MS);
+    const end = (): void => {
+      if (this.ended.signal.aborted || store.state.index !== last) return store.set({ resting: null });
+      setTimeout(() => {
+        if (store.state.resting === index && store.state.index === last) store.set({ index, resting: null });
+      }, HOLD_MS);
+    };
+    const seen = new IntersectionObserver(alert.guard((entries: IntersectionObserverEntry[]) => {
+      if (!entries.some(({ isIntersecting }) => isIntersecting)) return;
       seen.disconnect();
-      for (const touch of touches) root.removeEventListener(touch, forget, true);
-    };
-    const halt = (): void => {
-      stepper.stop();
-      for (const touch of touches) root.removeEventListener(touch, halt, true);
-    };
-    for (const touch of touches) {
-      root.addEventListener(touch, forget, true);
-      root.addEventListener(touch, halt, true);
-    }
-    this.watching.push(seen);
+      if (store.state.index !== index) return;
+      store.set({ resting: index });
+      stepper.playOnce(first, last, ms, end);
+    }), { threshold: SEEN });
     seen.observe(this.views[0]?.panel.element ?? this.heading);
+    const { signal } = this.ended;
+    signal.addEventListener("abort", () => seen.disconnect());
+    const touched = alert.guard(() => {
+      this.ended.abort();
+      stepper.stop();
+      store.set({ resting: null });
+    });
+    for (const touch of ["pointerdown", "keydown", "input"]) root.addEventListener(touch, touched, { capture: true, signal });
   }
 
   stop(): void {
-    for (const one of this.watching) one.disconnect();
+    this.ended.abort();
   }
 }

@@ -38,6 +38,8 @@ export class HeroPattern implements View {
   private readonly names = [svg("text", { "text-anchor": "start" }, this.marks), svg("text", { "text-anchor": "end" }, this.marks)];
   private readonly small = document.createElement("canvas");
   private side = MAX_SIDE;
+  private colours: Record<"stripe" | "elsewhere", Uint32Array> = { stripe: new Uint32Array(256), elsewhere: new Uint32Array(256) };
+  private named = "";
 
   constructor(private readonly context: Context) {
     const { store, alert } = context;
@@ -58,6 +60,8 @@ export class HeroPattern implements View {
     setAll(this.names[0]!, { x: EDGE, y: EDGE - 6 });
     setAll(this.names[1]!, { transform: `translate(${EDGE - 6},${EDGE}) rotate(-90)` });
     this.place.style.width = `${box}px`;
+    const theme = themeOf(this.context.root);
+    this.colours = { stripe: palette(STRIPE[theme]), elsewhere: palette(ELSEWHERE[theme]) };
     Object.assign(this.canvas.style, { left: corner, top: corner, width: `${this.side}px`, height: `${this.side}px` });
     this.refresh();
   }
@@ -74,8 +78,7 @@ export class HeroPattern implements View {
     const got = series.get(index, head, text);
     // The first token can attend to itself alone; a scan that left it at 0 wrote no pattern here.
     const why = typeof got === "string" ? got : got.attention[0] ? null : "none";
-    this.panel.entitle(`Attention of head ${history.heads.name(head)}`, "");
-    setAll(this.marks, { "aria-label": `Attention of head ${history.heads.name(head)} on the text below, token by token` });
+    this.name(`Attention of head ${history.heads.name(head)}`);
     this.panel.element.dataset.shown = why ?? `${index}/${head}/${text}`;
     this.missing.textContent = why && WHY[why];
     this.missing.hidden = why === null;
@@ -88,12 +91,19 @@ export class HeroPattern implements View {
     return history.header.tokens[store.state.text] ?? [];
   }
 
+  private name(title: string): void {
+    if (title === this.named) return;
+    this.named = title;
+    this.panel.entitle(title, "");
+    setAll(this.marks, { "aria-label": `${title} on the text below, token by token` });
+  }
+
   /** One pixel a cell, then scaled without smoothing. */
   private paint(pattern: Pattern | null): void {
-    const { history, store, root } = this.context;
+    const { history, store } = this.context;
     const targets = history.header.targets[store.state.text] ?? [];
     const n = this.tokens.length;
-    const [stripe, elsewhere] = [palette(STRIPE[themeOf(root)]), palette(ELSEWHERE[themeOf(root)])];
+    const { stripe, elsewhere } = this.colours;
     this.small.width = this.small.height = Math.max(n, 1);
     const image = new ImageData(this.small.width, this.small.height);
     const pixels = new Uint32Array(image.data.buffer);

@@ -38,7 +38,7 @@ def run_demo(out: Path, console: Console) -> None:
     console.print("\nInduction heads at the last checkpoint (prefix matching at least 0.3, copying at least -0.5):")
     console.print(heads[["prefix_matching", "copying", "logit_lift"]].round(2).to_string())
     phase, no_phase = find_phase_change(history), find_phase_change(control_history)
-    console.print(f"\n{phase!r}")
+    console.print(f"\n{phase.verdict}\n{phase!r}")
     console.print(f"\nThe one-layer control: {no_phase!r}")
 
     page = PhaseExplorer(history, phase=phase, control=control_history).save(out / "phase.html")

@@ -46,6 +46,11 @@ class Heading:
 
 
 @dataclass(frozen=True)
+class Sentence:
+    text: str
+
+
+@dataclass(frozen=True)
 class Verbatim:
     text: str
 
@@ -62,7 +67,7 @@ class Picture:
     png: bytes
 
 
-Block = Heading | Verbatim | Table | Picture
+Block = Heading | Sentence | Verbatim | Table | Picture
 
 
 def write_report(histories: Mapping[str, xr.Dataset], path: str | os.PathLike[str]) -> Path:
@@ -95,7 +100,9 @@ def write_report(histories: Mapping[str, xr.Dataset], path: str | os.PathLike[st
 def _blocks(histories: Mapping[str, xr.Dataset]) -> Iterator[Block]:
     for name, history in histories.items():
         yield Heading(str(name))
-        yield Verbatim(f"{find_phase_change(history)!r}\n  measured on {measured_on(history)}")
+        phase = find_phase_change(history)
+        yield Sentence(phase.verdict)
+        yield Verbatim(f"{phase!r}\n  measured on {measured_on(history)}")
     yield Heading("Measurements")
     yield Table(_measurements(histories).map(_cell))
     yield Picture(
@@ -152,6 +159,8 @@ def _as_html(title: str, blocks: list[Block]) -> str:
         match block:
             case Heading(text):
                 parts.append(f"<h2>{html.escape(text)}</h2>")
+            case Sentence(text):
+                parts.append(f"<p>{html.escape(text)}</p>")
             case Verbatim(text):
                 parts.append(f"<pre>{html.escape(text)}</pre>")
             case Table(rows):
@@ -175,6 +184,8 @@ def _as_markdown(title: str, blocks: list[Block], figures: str) -> str:
         match block:
             case Heading(text):
                 parts.append(f"## {_plain(text)}")
+            case Sentence(text):
+                parts.append(_plain(text))
             case Verbatim(text):
                 parts.append("\n".join(f"    {line}" for line in text.splitlines()))
             case Table(rows):

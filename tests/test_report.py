@@ -108,6 +108,6 @@ def test_what_the_numbers_are_of_is_said_alike(tmp_path):
     said = "52 checkpoints, steps 0 to 3,906; 256 held-out examples; in-context-learning score: loss around token 500"
     assert said in write_report({"run": history}, tmp_path / "report.md").read_text()
     explorer = PhaseExplorer(history)
-    assert explorer.to_figure().get_suptitle().startswith(said)
+    assert explorer.to_figure().get_supxlabel().startswith(said)
     assert explorer._header["nExamples"] == 256
     pyplot.close("all")

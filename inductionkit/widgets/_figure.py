@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 N_COLUMNS, HEIGHT = 2, 3.1  # in inches
+TITLE_WIDTH = 96  # in characters
 CAPACITY = 4  # heads of a circuit beside each other
 OVER_TRAINING = ("loss", "icl", "slopes", "trajectories")
 
@@ -32,8 +34,9 @@ def draw_views(
     step: int,
     head: tuple[int, int] | None,
     text: str | None,
+    title: str = "",
 ) -> Figure:
-    """A panel for each view, two in a row; a line marks `step` in those over training."""
+    """A panel for each view, two in a row, under a title; a line marks `step` in those over training."""
     scores, seen = score_names(history), elapsed(history)
     draw: dict[str, tuple[str, Callable[[Axes], object]]] = {}
     if plots.is_measured(history, "loss"):
@@ -74,7 +77,9 @@ def draw_views(
         layout="constrained",
         squeeze=False,
     )
-    figure.suptitle(measured_on(history), fontsize="small", color="0.35")
+    if title:
+        figure.suptitle(textwrap.fill(title, TITLE_WIDTH), parse_math=False)
+    figure.supxlabel(measured_on(history), fontsize="small", color="0.35")
     for ax in axes.flat[len(shown) :]:
         ax.set_axis_off()
     for ax, view in zip(axes.flat, shown):

@@ -64,7 +64,7 @@ def phase_payload(
         "heads": heads,
         "scores": [{"name": name, "units": _units(history[name])} for name in scores],
         "texts": texts,
-        "tokens": [_tokens(history, index) for index in range(len(texts))],
+        "tokens": [text_tokens(history, index) for index in range(len(texts))],
         "series": {"heads_texts": series[0], "steps": series[1]} if series else None,
         "patternScale": PATTERN_SCALE,
         "model": str(history.attrs.get("model", "")),
@@ -168,7 +168,7 @@ def _units(variable: xr.DataArray) -> str:
     return "" if units == "1" else units
 
 
-def _tokens(history: xr.Dataset, text: int) -> list[str]:
+def text_tokens(history: xr.Dataset, text: int) -> list[str]:
     """The tokens of one text without the missing ones at its end, or positions if the history has none."""
     if "token" not in history:
         return [str(position) for position in range(history.sizes["query"])]

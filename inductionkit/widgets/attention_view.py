@@ -80,7 +80,7 @@ class AttentionView(HeadChoice):
             places.append([len(data), len(packed)])
             data += packed
         header = {
-            "model": lens.name,
+            "model": lens.label,
             "tokens": tokens,
             "names": [list(head) for head in patterns],
             "places": places,

@@ -8,7 +8,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import xarray as xr
-from browser.pages import WINDOW, root
+from browser.pages import WINDOW, at_end, root
 from playwright.sync_api import Locator, Page, expect
 
 from inductionkit.ablation import scan_ablations
@@ -239,6 +239,6 @@ def test_worse_is_orange_and_better_is_blue_in_every_widget(opened):
     assert worse[0] > worse[2] + 60, "more red than blue"
     history = synthetic_history()
     history["text_loss"][:] = np.linspace(9, 1, history.sizes["step"])[:, None, None]
-    better = opened(PhaseExplorer(history, phase=WINDOW)).locator('[data-panel="text"] .ik-token').nth(5)
+    better = opened(at_end(PhaseExplorer(history, phase=WINDOW))).locator('[data-panel="text"] .ik-token').nth(5)
     colour = rgb(better.evaluate("token => token.style.background"))
     assert colour[2] > colour[0] + 60

@@ -59,6 +59,8 @@ export class Stepper extends Slider {
   private readonly icon = svg("path");
   private timer: ReturnType<typeof setInterval> | undefined;
   private playedTo = 0;
+  private end = 0;
+  private ended: (() => void) | undefined;
 
   constructor(
     clock: Clock,
@@ -93,24 +95,34 @@ export class Stepper extends Slider {
     this.toggle();
   }
 
+  /** Play from one place to another, so many milliseconds at each; `ended` is called at the end, or when it is stopped. */
+  playOnce(from: number, to: number, ms: number, ended?: () => void): void {
+    this.stop();
+    [this.end, this.ended] = [to, ended];
+    this.goTo(from);
+    this.timer = setInterval(this.alert.guard(() => this.advance()), ms);
+    this.showPlaying();
+  }
+
   stop(): void {
     clearInterval(this.timer);
     this.timer = undefined;
     this.showPlaying();
+    const { ended } = this;
+    this.ended = undefined;
+    ended?.();
   }
 
   private toggle(): void {
     const { place, size } = this.clock;
     if (this.timer !== undefined) return this.stop();
-    this.goTo(place === size - 1 ? 0 : place);
-    this.timer = setInterval(this.alert.guard(() => this.advance()), FRAME_MS);
-    this.showPlaying();
+    this.playOnce(place === size - 1 ? 0 : place, size - 1, FRAME_MS);
   }
 
   private advance(): void {
     const next = this.clock.place + 1;
-    if (next < this.clock.size) this.goTo(next);
-    if (next >= this.clock.size - 1) this.stop();
+    if (next <= this.end) this.goTo(next);
+    if (next >= this.end) this.stop();
   }
 
   private goTo(place: number): void {

@@ -19,6 +19,13 @@ export interface Header {
   intervals: [[number, number], [number, number]] | null;
   bump: { ends: [[number, number], [number, number]]; nats: number } | null;
   model: string;
+  /** What was found about a phase change, in one sentence. */
+  verdict: string;
+  /** The token from which each text is read at first, and for each token of each text the place that induction points to. */
+  queries: number[];
+  targets: (number | null)[][];
+  /** Where the hero strip opens, and between which checkpoints it plays; null without one. */
+  hero: { index: number; first: number; last: number } | null;
   control: string | null;
   iclPositions: [number, number] | null;
   /** How many held-out examples the losses were measured on. */
@@ -121,9 +128,9 @@ export class History {
     return steps[right - 1]! + ((steps[right]! - steps[right - 1]!) * (elapsed - from)) / (to - from);
   }
 
-  /** The query that a text is first read from: its last token. */
-  lastQuery(text: number): number {
-    return Math.max((this.header.tokens[text]?.length ?? 1) - 1, 0);
+  /** The query that a text is first read from; its last token, unless there is one that shows more. */
+  firstQuery(text: number): number {
+    return this.header.queries[text] ?? Math.max((this.header.tokens[text]?.length ?? 1) - 1, 0);
   }
 
   private curveOf(tokens: Values | undefined, steps: Values, name: string): Curve | undefined {

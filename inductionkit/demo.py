@@ -11,7 +11,7 @@ from rich.table import Table
 
 from .history import example_history, measured_on, n_examples
 from .phase import find_phase_change
-from .phase.heads import induction_heads
+from .phase.heads import heads_text
 from .runs import open_run
 from .scan.run_scan import scan_run
 from .widgets import PhaseExplorer
@@ -34,9 +34,7 @@ def run_demo(out: Path, console: Console) -> None:
         f"The score ends at {_score_at_end(history)}. The history that comes with the package, which README and "
         f"notebooks show, ends at {_score_at_end(example_history())}."
     )
-    heads = induction_heads(history.isel(step=-1))
-    console.print("\nInduction heads at the last checkpoint (prefix matching at least 0.3, copying at least -0.5):")
-    console.print(heads[["prefix_matching", "copying", "logit_lift"]].round(2).to_string())
+    console.print(f"\n{heads_text(history)}")
     phase, no_phase = find_phase_change(history), find_phase_change(control_history)
     console.print(f"\n{phase.verdict}\n{phase!r}")
     console.print(f"\nThe one-layer control: {no_phase!r}")

@@ -19,7 +19,7 @@ import xarray as xr
 from . import plots
 from .errors import InductionKitError
 from .history import head_scores, measured_on
-from .phase import find_phase_change, model_analysis_table, naming
+from .phase import find_phase_change, head_roles, model_analysis_table, naming
 from .system.atomic import write_atomically
 
 if TYPE_CHECKING:
@@ -128,7 +128,10 @@ def _measurements(histories: Mapping[str, xr.Dataset]) -> pd.DataFrame:
 
 def _best_heads(history: xr.Dataset) -> pd.DataFrame:
     scores = sorted(head_scores(history), key=lambda name: name != "prefix_matching")  # the one that ranks comes first
-    at_end = history[scores].isel(step=-1).to_dataframe()[scores].nlargest(N_HEADS, "prefix_matching")
+    last = history.isel(step=-1)
+    told = ["role", "path"] if "copying" in scores else []
+    table = head_roles(last) if told else last[scores].to_dataframe()
+    at_end = table[told + scores].nlargest(N_HEADS, "prefix_matching")
     at_end.index = pd.Index([f"{layer}.{head}" for layer, head in at_end.index], name="head")
     return at_end.map(_cell)
 

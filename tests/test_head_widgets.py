@@ -96,7 +96,10 @@ class TestHeadScan:
 
     def test_marks_the_heads_that_meet_both_thresholds(self):
         scan = HeadScan(some_scores())
-        assert (scan.head, scan.heads, scan._header["meets"]) == ((1, 0), ((1, 0),), [3])
+        assert (scan.head, scan.heads) == ((1, 0), ((1, 0),))
+        # 1.1 matches as well and copies nothing.
+        assert scan._header["roles"] == ["", "", "", "induction", "prefix-matching", ""]
+        assert scan._header["paths"][3] == "unknown path"
         assert (scan.x, scan.y) == ("prefix_matching", "copying")
         assert HeadScan(some_scores(), min_copying=-1).heads == ((1, 0), (1, 1))
         assert HeadScan(some_scores(), min_prefix_matching=0.95).heads == ()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -37,31 +38,43 @@ class RoleRule:
         return RoleRule(**{**vars(self), **largest})
 
     def role_of(self, figures: Mapping[str, float]) -> str:
-        """The role of a head, one of `ROLES`, by its scores; one that is missing or NaN counts as 0.
+        """The role of one head, see `roles_of`."""
+        return str(self.roles_of(figures).item())
+
+    def roles_of(self, figures: Mapping[str, Any]) -> np.ndarray:
+        """The roles of heads, of `ROLES`, by arrays of their scores; one that is missing or NaN counts as 0.
 
         A head that matches prefixes is an induction head if it raises what it attends to through everything downstream
         (`total_lift`), a copying head if it does so along the direct path alone (later heads undo it or stand in for
         it), anti-copying if it lowers it on both, and `prefix-matching` else.
         """
-        known = {name: float(np.nan_to_num(value)) for name, value in figures.items() if name != "role"}
-        if known.get("prefix_matching", 0.0) >= self.min_prefix_matching:
-            path = self.path_of(figures)
-            if path:
-                return "copying" if path == "direct, undone" else "induction"
-            lowers = (known.get(n, 0.0) <= -getattr(self, f"min_{n}") for n in ("direct_lift", "total_lift"))
-            return "anti-copying" if all(lowers) else "prefix-matching"
-        if known.get("previous_token", 0.0) >= self.min_previous:
-            return "previous-token"
-        return "duplicate-token" if known.get("duplicate_token", 0.0) >= self.min_previous else ""
+        matching, previous, duplicate, direct, total = (
+            np.nan_to_num(np.asarray(figures.get(name, 0.0), float))
+            for name in ("prefix_matching", "previous_token", "duplicate_token", "direct_lift", "total_lift")
+        )
+        paths = self.paths_of(figures)
+        lowers = (direct <= -self.min_direct_lift) & (total <= -self.min_total_lift)
+        matched = np.select(
+            [paths == "direct, undone", paths != "", lowers],
+            ["copying", "induction", "anti-copying"],
+            "prefix-matching",
+        )
+        least = (matching >= self.min_prefix_matching, previous >= self.min_previous, duplicate >= self.min_previous)
+        return np.select(least, [matched, "previous-token", "duplicate-token"], "")
 
-    def path_of(self, figures: Mapping[str, float]) -> str:
-        """By which path a head copies: "direct" if at least half of its total lift goes straight to the logits,
-        "later layers" if less does, "direct, undone" if the total does not count; "unknown path" if it copies by
+    def paths_of(self, figures: Mapping[str, Any]) -> np.ndarray:
+        """By which path heads copy: "direct" if at least half of the total lift goes straight to the logits, "later
+        layers" if less does, "direct, undone" if the total does not count; "unknown path" if a head copies by
         `copying` and its lifts are not known; "" if it does not copy."""
-        lifts = [figures.get(name, np.nan) for name in ("direct_lift", "total_lift")]
-        if not np.isfinite(lifts).any():
-            return "unknown path" if figures.get("copying", np.nan) >= self.min_copying else ""
-        direct, total = np.nan_to_num(lifts)
-        if total >= self.min_total_lift:
-            return "direct" if direct >= total / 2 else "later layers"
-        return "direct, undone" if direct >= self.min_direct_lift else ""
+        direct, total, copying = (
+            np.asarray(figures.get(name, np.nan), float) for name in ("direct_lift", "total_lift", "copying")
+        )
+        unknown = ~(np.isfinite(direct) | np.isfinite(total))
+        direct, total = np.nan_to_num(direct), np.nan_to_num(total)
+        counts = total >= self.min_total_lift
+        return np.select(
+            [unknown & (copying >= self.min_copying), unknown, counts & (direct >= total / 2), counts,
+             direct >= self.min_direct_lift],
+            ["unknown path", "", "direct", "later layers", "direct, undone"],
+            "",
+        )  # fmt: skip

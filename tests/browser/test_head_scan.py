@@ -143,7 +143,7 @@ class TestHeadScan:
         expect(page.locator(".ik-ring")).to_have_count(3)
         page.locator('[data-mark="none"]').click()
         expect(root(page)).to_have_attribute("data-heads", "")
-        page.locator('[data-mark="meets"]').click()
+        page.locator('[data-mark="induction"]').click()
         expect(root(page)).to_have_attribute("data-heads", "0.2 1.0")
         expect(page.locator('[data-panel="table"] .ik-head .ik-value')).to_have_text("2 marked of 6")
 

@@ -18,7 +18,7 @@ type OwnHeader = Pick<Header, "arrays" | "layers" | "heads" | "tokens" | "series
 
 /** What an explorer has and a circuit does not. */
 const WITHOUT = {
-  ...{ views: [], scores: [], texts: [], window: null, intervals: null, bump: null, control: null, iclPositions: null, nExamples: null },
+  ...{ views: [], scores: [], roles: [], texts: [], window: null, intervals: null, bump: null, control: null, iclPositions: null, nExamples: null },
   ...{ verdict: "", queries: [], targets: [], hero: null },
 };
 

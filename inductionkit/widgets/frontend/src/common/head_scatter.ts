@@ -6,6 +6,7 @@ import type { Heads } from "./heads";
 import type { Marks } from "./head_map";
 import { nearestWithin } from "./nearest";
 import { path } from "./path";
+import { NO_PREFERENCE } from "./scale_bar";
 import { themeOf } from "./theme";
 
 const HEIGHT = 280;
@@ -30,6 +31,8 @@ export interface Axis {
   /** From the least to the greatest that must be seen. */
   extent: readonly [number, number];
   threshold?: number | undefined;
+  /** Where a head lies that prefers no token. */
+  noPreference?: number | null | undefined;
 }
 
 export interface Dots {
@@ -90,6 +93,14 @@ export class HeadScatter {
     this.zeros.setAttribute("d", `M0,${this.y(0)}H${width}M${this.x(0)},0V${height}`);
     this.thresholds.replaceChildren();
     const line = (ends: Record<string, number>): void => void svg("line", { class: "ik-threshold", ...ends }, this.thresholds);
+    for (const [axis, isAcross] of [[across, true], [up, false]] as const) {
+      if (typeof axis.noPreference !== "number") continue;
+      const at = (isAcross ? this.x : this.y)(axis.noPreference);
+      const ends = isAcross ? { x1: at, x2: at, y1: 0, y2: height } : { x1: 0, x2: width, y1: at, y2: at };
+      svg("line", { class: "ik-neutral", ...ends }, this.thresholds);
+      const place = isAcross ? { transform: `translate(${at - 4},4) rotate(-90)` } : { x: width, y: at - 4 };
+      svg("text", { class: "ik-neutral-name ik-halo", "text-anchor": "end", ...place }, this.thresholds).textContent = NO_PREFERENCE;
+    }
     if (across.threshold !== undefined) line({ x1: this.x(across.threshold), x2: this.x(across.threshold), y1: 0, y2: height });
     if (up.threshold !== undefined) line({ x1: 0, x2: width, y1: this.y(up.threshold), y2: this.y(up.threshold) });
   }

@@ -8,15 +8,10 @@ export interface Searched {
   shown: string;
   value(score: string, head: number): number;
   marked: readonly number[];
-  /** Where these differ from the thresholds below. */
-  thresholds?: Readonly<Record<string, number>>;
+  /** What a head's role is called, none without one. */
+  role(head: number): readonly string[];
 }
 
-/** At least these, a head does what its score is named for: choices, the same as `induction_heads` and circuits have. */
-const THRESHOLDS: Readonly<Record<string, number>> = {
-  ...{ prefix_matching: 0.3, copying: -0.5, previous_token: 0.3, duplicate_token: 0.3, direct_lift: 0.1, total_lift: 0.1 },
-};
-const LIFTS = ["direct_lift", "total_lift"];
 /** A head "1.3", a layer "layer 1" or "1.", that head of every layer "head 3", a number for a layer or else a head. */
 const PLACE = /^(?:(?<layer>\d+)\.(?<head>\d+)|layer\s*(?<whole>\d+)|(?<dotted>\d+)\.|head\s*(?<every>\d+)|(?<number>\d+))$/;
 /** "> 0.5" of the score on show, "copying < 0" of another. */
@@ -74,15 +69,9 @@ function placeTest(heads: Heads, { layer, head, whole, dotted, every, number }: 
   };
 }
 
-/** "induction": both properties of an induction head; "previous" and others: a score of that name at its threshold. */
-function roleTest({ scores, value, thresholds = {} }: Searched, part: string): Test {
-  const meets = (score: string, head: number): boolean => value(score, head) >= (thresholds[score] ?? THRESHOLDS[score]!);
-  if (isMeant(part, "induction")) {
-    const copies = LIFTS.every((lift) => scores.includes(lift)) ? LIFTS : ["copying"];
-    return (head) => meets("prefix_matching", head) && copies.some((score) => meets(score, head));
-  }
-  const score = named(Object.keys(THRESHOLDS).filter((name) => scores.includes(name)), part);
-  return (head) => score !== undefined && meets(score, head);
+/** "induction", "previous" and others: the heads of that role. */
+function roleTest({ role }: Searched, part: string): Test {
+  return (head) => role(head).some((name) => isMeant(part, name));
 }
 
 function named(scores: readonly string[], name: string): string | undefined {

@@ -51,7 +51,7 @@ export class GridView implements View {
     const { index, score } = store.state;
     const scale = ColourScale.over(themeOf(root), sharedExtent(runs, score));
     this.map.paint(scale, (head) => history.scoreAt(score, index, head), (value) => decimal(value));
-    this.bar.show("", scale, (value) => decimal(value));
+    this.bar.show("", scale, (value) => decimal(value), false, history.noPreference(score));
   }
 
   private mark(): void {

@@ -10,8 +10,11 @@ export interface Header {
   views: string[];
   layers: number[];
   heads: number[];
-  scores: { name: string; units: string }[];
+  /** `noPreference` is a score's value for a head that prefers no token, null where that is 0 or not known. */
+  scores: { name: string; units: string; noPreference: number | null }[];
   texts: string[];
+  /** What roles are called, by number: a search finds them by each of the names, of which the first is shown. */
+  roles: string[][];
   tokens: string[][];
   series: SeriesHeader | null;
   patternScale: number;
@@ -83,6 +86,15 @@ export class History {
 
   get scores(): string[] {
     return this.header.scores.map(({ name }) => name);
+  }
+
+  /** What a head's role is called at a checkpoint. */
+  role(index: number, head: number): readonly string[] {
+    return this.header.roles[this.arrays.get("role")?.[index * this.heads.n + head] ?? -1] ?? [];
+  }
+
+  noPreference(name: string): number | null | undefined {
+    return this.header.scores.find((score) => score.name === name)?.noPreference;
   }
 
   /** A score at every checkpoint, head by head. */

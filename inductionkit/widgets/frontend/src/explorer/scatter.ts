@@ -36,10 +36,11 @@ export class ScatterView implements View {
   }
 
   draw(width?: number): void {
-    const { runs, store } = this.context;
+    const { history, runs, store } = this.context;
     const axis = (name: string): Axis => {
+      const noPreference = history.noPreference(name);
       const [low, high] = sharedExtent(runs, name) ?? [0, 1];
-      return { title: words(name), extent: [Math.min(low, 0), Math.max(high, 0.1)] };
+      return { title: words(name), extent: [Math.min(low, noPreference ?? 0, 0), Math.max(high, 0.1)], noPreference };
     };
     this.scatter.drawAxes(axis(store.state.across), axis(store.state.up), width);
     for (const choice of this.choices) choice.show();
@@ -78,7 +79,7 @@ export class ScatterView implements View {
     const { colour } = store.state;
     const scale = colour === LAYER ? null : ColourScale.over(themeOf(root), sharedExtent(runs, colour));
     this.bar.element.hidden = scale === null;
-    if (scale) this.bar.show("", scale, (value) => decimal(value));
+    if (scale) this.bar.show("", scale, (value) => decimal(value), false, this.context.history.noPreference(colour));
     return scale;
   }
 

@@ -31,7 +31,8 @@ export function sharedExtent(runs: readonly History[], name: string): [number, n
 export function foundHeads({ history, store }: Context): Set<number> | null {
   const { index, search, score, heads } = store.state;
   const value = (name: string, head: number): number => history.scoreAt(name, index, head);
-  return findHeads({ heads: history.heads, scores: history.scores, shown: score, value, marked: heads }, search);
+  const role = (head: number): readonly string[] => history.role(index, head);
+  return findHeads({ heads: history.heads, scores: history.scores, shown: score, value, marked: heads, role }, search);
 }
 
 /** A score's or another name as words. */

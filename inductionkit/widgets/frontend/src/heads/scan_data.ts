@@ -12,7 +12,11 @@ export interface Header {
   model: string;
   scores: Omit<Score, "values" | "nullValues" | "p" | "threshold">[];
   thresholds: Record<string, number>;
-  meets: number[];
+  /** The role of each head, and by which path it copies; both empty where they are not known. */
+  roles: string[];
+  paths: string[];
+  /** The roles of the heads that `induction_heads` names. */
+  inductionRoles: string[];
   unscored: string[];
 }
 
@@ -24,6 +28,8 @@ export interface Score {
   limit: number;
   signed: boolean;
   digits: number | null;
+  /** Its value for a head that prefers no token, null where that is 0 or not known. */
+  noPreference: number | null;
   /** The range of its null values. */
   nulls: [number, number] | null;
   values: Values;
@@ -67,6 +73,13 @@ export class Scan {
       p: arrays.get(`p ${index}`),
       threshold: header.thresholds[score.name],
     }));
+  }
+
+  /** What a head's role is called. */
+  role(head: number): string[] {
+    const { roles, inductionRoles } = this.header;
+    const role = roles[head];
+    return role ? [role, ...(inductionRoles.includes(role) ? ["induction"] : [])] : [];
   }
 
   /** The scores with a value at all: those that can be drawn against each other. */

@@ -3,6 +3,7 @@ import { label } from "../common/format";
 import { ColourScale } from "../common/colours";
 import { HeadMap } from "../common/head_map";
 import { Panel } from "../common/panel";
+import { NO_PREFERENCE } from "../common/scale_bar";
 import type { View } from "../common/stage";
 import type { Changed } from "../common/store";
 import { themeOf } from "../common/theme";
@@ -35,6 +36,9 @@ export class Maps implements View<State> {
     }
     this.panel.addLegend("dot", "marked head");
     if (scan.scores.some((score) => score.threshold !== undefined)) this.panel.addLegend("threshold", "threshold");
+    for (const { name, noPreference, digits } of scan.scores) {
+      if (noPreference !== null) this.panel.addLegend("notch", `${NO_PREFERENCE}: ${spaced(label(name))} ${number(noPreference, digits)}`);
+    }
     const missing = scan.scores.some((score) => score.values.some(Number.isNaN));
     if (missing) this.panel.addLegend("hatch", "not scored");
     for (const reason of scan.header.unscored) this.panel.body.append(html("p", { class: "ik-note" }, `not scored: ${label(reason)}`));
@@ -99,6 +103,11 @@ function figure({ score, grid, value, ramp }: ScoreMap): HTMLElement {
     const tick = html("i", { class: "ik-map-threshold" });
     tick.style.left = `${place(score.threshold)}%`;
     marks.push(tick);
+  }
+  if (score.noPreference !== null) {
+    const notch = html("i", { class: "ik-notch" });
+    notch.style.left = `${place(score.noPreference)}%`;
+    marks.push(notch);
   }
   const [first, last] = [low, score.limit].map((end) => html("span", {}, number(end, score.digits))) as [HTMLElement, HTMLElement];
   const ends = html("div", { class: "ik-map-ends" }, first, last);

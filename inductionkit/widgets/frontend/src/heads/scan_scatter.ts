@@ -65,14 +65,15 @@ export class ScoreScatter implements View<State> {
     this.scatter.mark({ chosen: head, hover, marked });
     const shown = hover ?? head;
     const values = [scan.scores[x]!, scan.scores[y]!].map((score) => number(score.values[shown], score.digits));
-    this.panel.value.textContent = `head ${scan.heads.name(shown)}: ${values.join(", ")}`;
+    const [role] = scan.role(shown);
+    this.panel.value.textContent = `head ${scan.heads.name(shown)}${role ? `, ${role}` : ""}: ${values.join(", ")}`;
   }
 }
 
 /** From zero or below to where the heads, their nulls and the threshold lie. */
 function axisOf(score: Score): Axis {
-  const [low, high] = extent([...score.values, ...(score.nullValues ?? []), score.threshold ?? 0, 0])!;
+  const [low, high] = extent([...score.values, ...(score.nullValues ?? []), score.threshold ?? 0, score.noPreference ?? 0, 0])!;
   const pad = (high - low || 1) * 0.02;
   const title = spaced(label(score.name)) + (score.units ? ` (${label(score.units)})` : "");
-  return { title, extent: [low < 0 ? low - pad : low, high + pad], threshold: score.threshold };
+  return { title, extent: [low < 0 ? low - pad : low, high + pad], threshold: score.threshold, noPreference: score.noPreference };
 }

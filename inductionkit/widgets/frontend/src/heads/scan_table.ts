@@ -36,15 +36,17 @@ export class HeadTable implements View<State> {
     this.columns = columnsOf(context);
     const first = scan.scores.findIndex((score) => score.name === "prefix_matching");
     this.order.column = this.columns.findIndex((column) => column.name === scan.scores[Math.max(first, 0)]!.name);
-    const meets = html("button", { type: "button", class: "ik-button", "data-mark": "meets" }, "Mark what meets both thresholds");
-    meets.addEventListener("click", alert.guard(() => store.set({ marked: [...scan.header.meets].sort((a, b) => a - b) })));
-    const none = html("button", { type: "button", class: "ik-button", "data-mark": "none" }, "Mark none");
-    none.addEventListener("click", alert.guard(() => store.set({ marked: [] })));
-    const both = Object.keys(scan.header.thresholds).length ? [meets] : [];
+    const all = Array.from({ length: scan.heads.n }, (_, head) => head);
+    const marks = [...new Set(all.flatMap((head) => scan.role(head))), "none"].map((role) => {
+      const button = html("button", { type: "button", class: "ik-button", "data-mark": role }, role);
+      button.addEventListener("click", alert.guard(() => store.set({ marked: all.filter((head) => scan.role(head).includes(role)) })));
+      return button;
+    });
     this.search.addEventListener("input", alert.guard(() => this.list()));
     const table = html("table", { class: "ik-table" }, html("thead", {}, this.headRow()), this.rowsBody);
     const scroller = html("div", { class: "ik-scroll", tabindex: 0, role: "region", "aria-label": "Table of heads" }, table);
-    this.panel.body.append(html("div", { class: "ik-choices" }, this.search, ...both, none), scroller, this.note);
+    const marking = html("div", { class: "ik-choices", role: "group", "aria-label": "Mark heads by role" }, html("span", {}, "Mark"), ...marks);
+    this.panel.body.append(html("div", { class: "ik-choices" }, this.search), marking, scroller, this.note);
     this.rowsBody.addEventListener("pointerover", alert.guard((event: Event) => store.set({ hover: this.headOf(event) })));
     this.rowsBody.addEventListener("pointerleave", () => store.set({ hover: null }));
     this.rowsBody.addEventListener("click", alert.guard((event: Event) => this.press(event)));
@@ -109,8 +111,8 @@ export class HeadTable implements View<State> {
     const ordering = this.columns[this.order.column]!.name;
     const shown = scores.includes(ordering) ? ordering : scores[store.state.x]!;
     const value = (name: string, head: number): number => scan.scores[scores.indexOf(name)]?.values[head] ?? NaN;
-    const { thresholds } = scan.header;
-    return findHeads({ heads: scan.heads, scores, shown, value, marked: store.state.marked, thresholds }, this.search.value);
+    const role = (head: number): string[] => scan.role(head);
+    return findHeads({ heads: scan.heads, scores, shown, value, marked: store.state.marked, role }, this.search.value);
   }
 
   private row(head: number): HTMLTableRowElement {
@@ -186,5 +188,12 @@ function columnsOf({ scan, store }: Context): Column[] {
     const text = (head: number): string => number(p[head], P_DIGITS);
     return [{ ...plain, name: `${name} p`, title, text, value: (head) => p[head]! }];
   });
-  return [box, name, ...scores, ...surprises];
+  return [box, name, ...words("role", "what the head does", scan.header.roles), ...words("path", "how it copies", scan.header.paths), ...scores, ...surprises];
+}
+
+/** A column of words, in the order of the alphabet; nothing where there are none. */
+function words(name: string, title: string, texts: readonly string[]): Column[] {
+  if (!texts.some(Boolean)) return [];
+  const kinds = [...new Set(texts)].sort();
+  return [{ name, title, strong: () => false, text: (head) => texts[head]!, value: (head) => kinds.indexOf(texts[head]!) }];
 }

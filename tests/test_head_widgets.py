@@ -178,6 +178,11 @@ class TestAttentionView:
             np.testing.assert_allclose(pattern(view, (layer, head)), expected[layer][head], atol=0.5 / 255 + 1e-6)
         assert view._header["tokens"] == [str(token) for token in tokens[0].tolist()]
 
+    def test_it_opens_on_the_head_that_matches_what_repeats(self, model, tokens):
+        assert AttentionView(model, tokens[0]).head == (1, 0)
+        # Nothing repeats: the last head.
+        assert AttentionView(model, list(range(9))).head == (1, 1)
+
     def test_layers_can_be_chosen(self, model, tokens):
         view = AttentionView(model, tokens[0].tolist(), layers=[0])
         assert view._header["names"] == [[0, 0], [0, 1]]

@@ -176,10 +176,10 @@ def logit_lift(
 ) -> PerHead:
     """OV logit lift on attended tokens, in nats; 0 is no lift (O22).
 
-    Mean over queries of `sum_j A[i,j] lift[i,j]`, the attention renormalised over the sample's sources. `lift[i,j]` is
-    what source `j` alone would add, along the direct path, to the logit of its own token at query `i`, less the mean
-    logit: `v_j W_O (U[t_j] - mean U) / sigma_i`, with `sigma_i` the final norm's scale at the query. Capped logits
-    count by their slope there.
+    Mean over queries of `sum_j A[i,j] lift[i,j]`, with `pattern` the attention `A` within the sample, renormalised over
+    its sources. `lift[i,j]` is what source `j` alone would add, along the direct path, to the logit of its own token
+    at query `i`, less the mean logit: `v_j W_O (U[t_j] - mean U) / sigma_i`, with `sigma_i` the final norm's scale at
+    the query. Capped logits count by their slope there.
     """
     return summed_lift(pattern, lift).value
 

@@ -30,9 +30,11 @@ from inductionkit.testing import perfect_induction_model, synthetic_history
 from inductionkit.widgets import *
 
 history = synthetic_history()
+explorer = PhaseExplorer(history, phase=(8e6, 2e7))
+explorer.step = int(history["step"][-1])  # it opens in the middle of the window, and plays across it
 model, tokens = perfect_induction_model(), repeated_random_tokens(40, 0, PromptSettings(2))
 display(
-    PhaseExplorer(history, phase=(8e6, 2e7)),
+    explorer,
     PhaseComparison(history, synthetic_history(n_steps=9, window=None)),
     HeadScan(history.isel(step=-1)),
     AttentionView(model, torch.arange(12)),

@@ -112,6 +112,7 @@ def scan(
 ) -> None:
     """Scan every checkpoint of a run and say where the phase change is."""
     from .phase import find_phase_change
+    from .phase.heads import heads_text, induction_heads
     from .runs import open_run
     from .scan.restarting_pool import RestartingPool
     from .scan.run_scan import scan_run
@@ -137,7 +138,9 @@ def scan(
         )
     phase, skipped = find_phase_change(history), json.loads(history.attrs.get("skipped", "{}"))
     said = [f"step {step} skipped: {reason}" for step, reason in skipped.items()]
-    _say("\n".join([*said, repr(phase)]), {"store": store, "skipped": skipped, "phase_change": phase}, as_json)
+    heads = induction_heads(history.isel(step=-1)).reset_index().to_dict("records")
+    found = {"store": store, "skipped": skipped, "phase_change": phase, "induction_heads": heads}
+    _say("\n".join([*said, repr(phase), heads_text(history)]), found, as_json)
 
 
 @app.command()

@@ -9,8 +9,9 @@ import xarray as xr
 from rich.console import Console
 from rich.table import Table
 
+from .history import example_history, measured_on, n_examples
 from .phase import find_phase_change
-from .phase.heads import induction_heads
+from .phase.heads import heads_text
 from .runs import open_run
 from .scan.run_scan import scan_run
 from .widgets import PhaseExplorer
@@ -28,11 +29,14 @@ def run_demo(out: Path, console: Console) -> None:
     control_history = scan_run(control, store=out / "one-layer.zarr", n_evaluation=N_EVALUATION, n_nulls=1)
 
     console.print(_progress_table(history))
-    heads = induction_heads(history.isel(step=-1))
-    console.print("\nInduction heads at the last checkpoint (prefix matching at least 0.3, copying at least -0.5):")
-    console.print(heads[["prefix_matching", "copying", "logit_lift"]].round(2).to_string())
+    console.print(f"Measured on {measured_on(history)}.")
+    console.print(
+        f"The score ends at {_score_at_end(history)}. The history that comes with the package, which README and "
+        f"notebooks show, ends at {_score_at_end(example_history())}."
+    )
+    console.print(f"\n{heads_text(history)}")
     phase, no_phase = find_phase_change(history), find_phase_change(control_history)
-    console.print(f"\n{phase!r}")
+    console.print(f"\n{phase.verdict}\n{phase!r}")
     console.print(f"\nThe one-layer control: {no_phase!r}")
 
     page = PhaseExplorer(history, phase=phase, control=control_history).save(out / "phase.html")
@@ -43,7 +47,7 @@ def run_demo(out: Path, console: Console) -> None:
 def _progress_table(history: xr.Dataset) -> Table:
     """A row a checkpoint: what moves together."""
     table = Table(title="What moves together", title_justify="left")
-    for name in ("step", "tokens", "loss", "ICL score", "prefix matching", "previous token"):
+    for name in ("step", "tokens", "loss", "in-context-learning score", "prefix matching", "previous token"):
         table.add_column(name, justify="right")
     for step in history["step"].values:
         at = history.sel(step=step)
@@ -56,6 +60,13 @@ def _progress_table(history: xr.Dataset) -> Table:
             _best(at["previous_token"]),
         )
     return table
+
+
+def _score_at_end(history: xr.Dataset) -> str:
+    """The in-context-learning score at the last checkpoint, its standard error over examples, and their number."""
+    examples = history["example_icl_score"].isel(step=-1).values
+    error = examples.std(ddof=1) / np.sqrt(len(examples))
+    return f"{history['icl_score'].values[-1]:+.2f} ± {error:.2f} nats ({n_examples(history)} held-out examples)"
 
 
 def _best(score: xr.DataArray) -> str:

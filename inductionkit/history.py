@@ -108,6 +108,33 @@ def labelled(
     return xr.Dataset(data, coords, attrs)
 
 
+def measured_on(history: xr.Dataset) -> str:
+    """Return which checkpoints and held-out examples the numbers of `history` are of, in words.
+
+    Scores of the same checkpoint differ between histories that were measured on different numbers of examples.
+    """
+    steps = history["step"].values
+    many = f"{len(steps)} checkpoints, steps {steps[0]:,} to {steps[-1]:,}"
+    said = [many if len(steps) > 1 else f"step {steps[0]:,}"]
+    if (examples := n_examples(history)) is not None:
+        said.append(f"{examples:,} held-out examples")
+    early, late = (_whole_attribute(history, name) for name in ("icl_early", "icl_late"))
+    if early is not None and late is not None:
+        said.append(f"in-context-learning score: loss around token {late} minus loss around token {early}")
+    return "; ".join(said)
+
+
+def n_examples(history: xr.Dataset) -> int | None:
+    """Return on how many held-out examples the losses of `history` were measured, None if it does not say."""
+    return _whole_attribute(history, "n_evaluation")
+
+
+def _whole_attribute(history: xr.Dataset, name: str) -> int | None:
+    """An attribute if it is a whole number: files of others may say anything."""
+    value = history.attrs.get(name)
+    return int(value) if isinstance(value, int | np.integer) else None
+
+
 def validate(history: xr.Dataset, needs: tuple[str, ...] = ()) -> xr.Dataset:
     """Return `history` if it follows the schema and has the variables in `needs`, else raise HistoryError."""
     if not isinstance(history, xr.Dataset):

@@ -18,8 +18,8 @@ import xarray as xr
 
 from . import plots
 from .errors import InductionKitError
-from .history import head_scores
-from .phase import find_phase_change, model_analysis_table, naming
+from .history import head_scores, measured_on
+from .phase import find_phase_change, head_roles, model_analysis_table, naming
 from .system.atomic import write_atomically
 
 if TYPE_CHECKING:
@@ -46,6 +46,11 @@ class Heading:
 
 
 @dataclass(frozen=True)
+class Sentence:
+    text: str
+
+
+@dataclass(frozen=True)
 class Verbatim:
     text: str
 
@@ -62,7 +67,7 @@ class Picture:
     png: bytes
 
 
-Block = Heading | Verbatim | Table | Picture
+Block = Heading | Sentence | Verbatim | Table | Picture
 
 
 def write_report(histories: Mapping[str, xr.Dataset], path: str | os.PathLike[str]) -> Path:
@@ -95,9 +100,11 @@ def write_report(histories: Mapping[str, xr.Dataset], path: str | os.PathLike[st
 def _blocks(histories: Mapping[str, xr.Dataset]) -> Iterator[Block]:
     for name, history in histories.items():
         yield Heading(str(name))
-        yield Verbatim(repr(find_phase_change(history)))
+        phase = find_phase_change(history)
+        yield Sentence(phase.verdict)
+        yield Verbatim(f"{phase!r}\n  measured on {measured_on(history)}")
     yield Heading("Measurements")
-    yield Table(model_analysis_table(histories).map(_cell))
+    yield Table(_measurements(histories).map(_cell))
     yield Picture(
         "measurements", "Each measurement along the training of each model", _png(plots.plot_model_analysis(histories))
     )
@@ -111,9 +118,20 @@ def _blocks(histories: Mapping[str, xr.Dataset]) -> Iterator[Block]:
     yield Table(pd.DataFrame({"version": versions}))
 
 
+def _measurements(histories: Mapping[str, xr.Dataset]) -> pd.DataFrame:
+    """The model analysis table, without the windows that were rejected: verdict and figure have none there either."""
+    table = model_analysis_table(histories)
+    for name in table.columns[[not found for found in table.loc["phase change"]]]:
+        table.loc[table.index.str.startswith("window "), name] = float("nan")
+    return table
+
+
 def _best_heads(history: xr.Dataset) -> pd.DataFrame:
     scores = sorted(head_scores(history), key=lambda name: name != "prefix_matching")  # the one that ranks comes first
-    at_end = history[scores].isel(step=-1).to_dataframe()[scores].nlargest(N_HEADS, "prefix_matching")
+    last = history.isel(step=-1)
+    told = ["role", "path"] if "copying" in scores else []
+    table = head_roles(last) if told else last[scores].to_dataframe()
+    at_end = table[told + scores].nlargest(N_HEADS, "prefix_matching")
     at_end.index = pd.Index([f"{layer}.{head}" for layer, head in at_end.index], name="head")
     return at_end.map(_cell)
 
@@ -144,6 +162,8 @@ def _as_html(title: str, blocks: list[Block]) -> str:
         match block:
             case Heading(text):
                 parts.append(f"<h2>{html.escape(text)}</h2>")
+            case Sentence(text):
+                parts.append(f"<p>{html.escape(text)}</p>")
             case Verbatim(text):
                 parts.append(f"<pre>{html.escape(text)}</pre>")
             case Table(rows):
@@ -167,6 +187,8 @@ def _as_markdown(title: str, blocks: list[Block], figures: str) -> str:
         match block:
             case Heading(text):
                 parts.append(f"## {_plain(text)}")
+            case Sentence(text):
+                parts.append(_plain(text))
             case Verbatim(text):
                 parts.append("\n".join(f"    {line}" for line in text.splitlines()))
             case Table(rows):

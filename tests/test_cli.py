@@ -35,6 +35,9 @@ def test_demo_shows_the_phase_change(tmp_path):
     assert done.returncode == 0, done.stderr
     assert "Phase change from" in done.stdout
     assert "The one-layer control: No phase change" in done.stdout
+    said = " ".join(done.stdout.split())
+    assert "Measured on 9 checkpoints, steps 0 to 3,906; 64 held-out examples; in-context-learning score:" in said
+    assert "-0.43 ± 0.08 nats (256 held-out examples)" in said, "of the bundled history"
     assert (tmp_path / "out" / "phase.html").stat().st_size > 50_000
     assert (tmp_path / "out" / "two-layer.zarr").is_dir()
 

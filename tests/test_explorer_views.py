@@ -211,7 +211,7 @@ def test_the_figure_has_the_views_at_the_current_step():
     explorer.step = explorer._steps[5]
     figure = explorer.to_figure()
     titles = [ax.get_title() for ax in figure.axes if ax.get_title()]
-    assert titles[:4] == ["loss", "in-context learning", "loss slopes", "prefix matching"]
+    assert titles[:4] == ["loss", "in-context-learning score", "loss slope along the context", "prefix matching"]
     loss = figure.axes[0]
     marked = [line.get_xdata()[0] for line in loss.lines if len(set(line.get_xdata())) == 1]
     assert marked == [explorer._history["tokens_seen"].values[5]]

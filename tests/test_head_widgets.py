@@ -96,7 +96,10 @@ class TestHeadScan:
 
     def test_marks_the_heads_that_meet_both_thresholds(self):
         scan = HeadScan(some_scores())
-        assert (scan.head, scan.heads, scan._header["meets"]) == ((1, 0), ((1, 0),), [3])
+        assert (scan.head, scan.heads) == ((1, 0), ((1, 0),))
+        # 1.1 matches as well and copies nothing.
+        assert scan._header["roles"] == ["", "", "", "induction", "prefix-matching", ""]
+        assert scan._header["paths"][3] == "unknown path"
         assert (scan.x, scan.y) == ("prefix_matching", "copying")
         assert HeadScan(some_scores(), min_copying=-1).heads == ((1, 0), (1, 1))
         assert HeadScan(some_scores(), min_prefix_matching=0.95).heads == ()
@@ -174,6 +177,11 @@ class TestAttentionView:
         for layer, head in [(0, 0), (0, 1), (1, 0), (1, 1)]:
             np.testing.assert_allclose(pattern(view, (layer, head)), expected[layer][head], atol=0.5 / 255 + 1e-6)
         assert view._header["tokens"] == [str(token) for token in tokens[0].tolist()]
+
+    def test_it_opens_on_the_head_that_matches_what_repeats(self, model, tokens):
+        assert AttentionView(model, tokens[0]).head == (1, 0)
+        # Nothing repeats: the last head.
+        assert AttentionView(model, list(range(9))).head == (1, 1)
 
     def test_layers_can_be_chosen(self, model, tokens):
         view = AttentionView(model, tokens[0].tolist(), layers=[0])

@@ -13,7 +13,7 @@ MAX_LINES = 300
 
 # Left to right; a room may import those before it and its own modules. `testing` builds models for tests.
 ROOMS = (
-    "errors", "system", "display", "history", "scores", "train", "lens", "runs", "scan", "ablation", "superposition",
+    "errors", "system", "history", "scores", "display", "train", "lens", "runs", "scan", "ablation", "superposition",
     "phase", "circuit", "plots", "widgets", "report", "bundled", "demo", "cli", "testing",
 )  # fmt: skip
 WITHOUT_TORCH = {"errors", "display", "history", "phase", "circuit", "plots", "widgets", "report"}

@@ -7,11 +7,13 @@ import re
 import numpy as np
 import pytest
 from matplotlib import pyplot
+from matplotlib.colors import to_rgba
 
-from inductionkit import example_history, find_phase_change
+from inductionkit import example_history, find_phase_change, plots
 from inductionkit.errors import HistoryError, InductionKitError
 from inductionkit.report import write_report
 from inductionkit.testing import synthetic_history
+from inductionkit.widgets import PhaseExplorer
 
 HOSTILE = "<img src=x onerror='alert(1)'> | `a` [b](c)"
 
@@ -55,7 +57,8 @@ def test_what_is_unknown_is_said_to_be(tmp_path):
     assert f"| window start (steps) | {phase.start:.4g} |  |" in rows
     assert "| phase change | True | unknown |" in rows
     headers = [line.replace("\\", "") for line in rows if line.startswith("| head |")]
-    assert len(headers) == 2 and all(header.startswith("| head | prefix_matching |") for header in headers)
+    first = "| head | role | path | prefix_matching |"
+    assert len(headers) == 2 and all(header.startswith(first) for header in headers)
 
 
 def test_hostile_names_stay_text(tmp_path):
@@ -76,3 +79,36 @@ def test_what_cannot_be_reported_is_refused(tmp_path):
     with pytest.raises(HistoryError, match="run: "):
         write_report({"run": synthetic_history().drop_vars("loss")}, tmp_path / "report.html")
     assert not list(tmp_path.iterdir())
+
+
+def rejected_history():
+    """Prefix matching rises, but no in-context learning comes with it: the rule has a window and rejects it."""
+    history = synthetic_history()
+    history["icl_score"][:] = 0.0
+    phase = find_phase_change(history, n_resamples=8)
+    assert phase.window and not phase
+    return history, phase
+
+
+def test_a_rejected_window_is_in_no_report_figure_or_widget(tmp_path):
+    history, phase = rejected_history()
+    text = write_report({"run": history}, tmp_path / "report.md").read_text()
+    assert "No phase change" in text
+    windows = [line.split("|")[2].strip() for line in text.splitlines() if line.startswith("| window ")]
+    assert windows == [""] * 6
+    explorer = PhaseExplorer(history, phase=phase)
+    assert explorer._header["window"] is None and explorer._header["intervals"] is None
+    for figure in (explorer.to_figure(), plots.plot_model_analysis({"run": history})):
+        shaded = [patch for ax in figure.axes for patch in ax.patches if patch.get_facecolor() == to_rgba(plots.SHADE)]
+        assert not shaded
+        pyplot.close(figure)
+
+
+def test_what_the_numbers_are_of_is_said_alike(tmp_path):
+    history = example_history()
+    said = "52 checkpoints, steps 0 to 3,906; 256 held-out examples; in-context-learning score: loss around token 500"
+    assert said in write_report({"run": history}, tmp_path / "report.md").read_text()
+    explorer = PhaseExplorer(history)
+    assert explorer.to_figure().get_supxlabel().startswith(said)
+    assert explorer._header["nExamples"] == 256
+    pyplot.close("all")

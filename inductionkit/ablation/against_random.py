@@ -93,7 +93,7 @@ def compare_with_random_heads(
         losses = np.empty((1 + len(sets), len(tokens), tokens.shape[1] - 1))
         for sequences, which, some in parts:
             losses[which, sequences] = some
-    about = {"model": lens.name, **settings(rows, kind)}
+    about = {"model": lens.label, **settings(rows, kind)}
     scores = icl_score(losses, **icl_settings(tokens.shape[1]))
     mean = scores.mean(1)
     before = icl_before if mean[0] < icl_before else np.nan

@@ -95,7 +95,7 @@ def compare_on_prompts(
         },
         {"counted": list(prompts.counted), "draw": [label(draw) for draw in draws]},
         {
-            "model": lens.name,
+            "model": lens.label,
             **{f"prompts_{name}": value for name, value in prompts.settings.items()},
             "prompts": prompts.name,
             "heads": label(chosen),

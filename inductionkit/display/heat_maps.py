@@ -136,13 +136,15 @@ def _ticks(n: int, cell: int, room: int) -> range:
 
 def _scale(score: ScoreMap) -> str:
     low, name = (-score.limit, "signed") if score.signed else (0.0, "unsigned")
-    nulls = ""
+    nulls = notch = ""
     if score.nulls.size:
         ends = np.array([score.nulls.min(), score.nulls.max()])
         start, end = 100 * np.clip((ends - low) / (score.limit - low), 0, 1)
         nulls = f'<i style="left:{start:.1f}%;width:{end - start:.1f}%"></i>'
+    if score.no_preference is not None:
+        notch = f'<u style="left:{100 * (score.no_preference - low) / (score.limit - low):.1f}%"></u>'
     return (
-        f'<div class="ik-scores-scale ik-scores-{name}" aria-hidden="true"><b></b>{nulls}'
+        f'<div class="ik-scores-scale ik-scores-{name}" aria-hidden="true"><b>{notch}</b>{nulls}'
         f"<span>{score.text(low)}</span><span>{score.text(score.limit)}</span></div>"
     )
 
@@ -155,6 +157,9 @@ def _notes(maps: ScoreMaps) -> str:
     if any(score.nulls.size for score in maps.maps):
         about = "beyond every null value, bold in the table; the line under a scale shows where null values lie"
         notes += _note("beyond", "M1 1h9v9h-9z", about)
+    for score in maps.maps:
+        if score.no_preference is not None:
+            notes += _note("beyond", "M5.5 0v11", f"no preference: {_title(score)} {score.no_preference_text}")
     return f'<p class="ik-scores-notes">{notes}</p>' if notes else ""
 
 

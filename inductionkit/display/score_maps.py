@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 import xarray as xr
 from jaxtyping import Bool, Float
+
+from ..scores.no_preference import no_preference
 
 N_LEVELS = 32
 N_HEADS_OF_TEXT = 8
@@ -24,13 +27,17 @@ RANGES = {
 
 @dataclass(frozen=True, eq=False)
 class ScoreMap:
-    """One score of every head, and the values that it took on models without structure."""
+    """One score of every head, and the values that it took on models without structure.
+
+    `no_preference` is its value for a head that prefers no token, None where that is 0 or not known.
+    """
 
     name: str
     units: str
     long_name: str
     values: Float[np.ndarray, "layer head"]
     nulls: Float[np.ndarray, " null"]
+    no_preference: float | None = None
 
     @cached_property
     def known(self) -> Float[np.ndarray, " known"]:
@@ -73,6 +80,10 @@ class ScoreMap:
     @property
     def null_span(self) -> str:
         return f"{self.text(self.nulls.min())} to {self.text(self.nulls.max())}" if self.nulls.size else ""
+
+    @property
+    def no_preference_text(self) -> str:
+        return "" if self.no_preference is None else self.text(self.no_preference)
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,7 +135,7 @@ def score_maps(scores: xr.Dataset) -> ScoreMaps | None:
         model=printable(scores.attrs.get("model", "")),
         layers=[printable(layer) for layer in scores["layer"].values],
         heads=[printable(head) for head in scores["head"].values],
-        maps=[_score_map(name, array, nulls.get(name)) for name, array in arrays.items()],
+        maps=[_score_map(name, array, nulls.get(name), scores.attrs) for name, array in arrays.items()],
         unscored=_unscored(scores.attrs.get("unscored")),
     )
 
@@ -133,16 +144,20 @@ def text_table(maps: ScoreMaps) -> str:
     """A row per score, a column per head, the strongest first: the same text wherever the numbers agree as shown."""
     shown = maps.strongest(N_HEADS_OF_TEXT)
     few = f"the first {len(shown)} of {maps.n_heads} " if len(shown) < maps.n_heads else ""
-    with_nulls = any(score.nulls.size for score in maps.maps)
-    header = ["", *(maps.head_name(*index) for index in shown), "range", *(["nulls"] if with_nulls else [])]
+    told = {
+        "range": [score.span for score in maps.maps],
+        "nulls": [score.null_span for score in maps.maps],
+        "no preference": [score.no_preference_text for score in maps.maps],
+    }
+    told = {name: texts for name, texts in told.items() if any(texts)}
+    header = ["", *(maps.head_name(*index) for index in shown), *told]
     rows = [
         [
             score.name + (f" ({score.units})" if score.units else ""),
             *(score.text(score.values[index]) for index in shown),
-            score.span,
-            *([score.null_span] if with_nulls else []),
+            *texts,
         ]
-        for score in maps.maps
+        for score, *texts in zip(maps.maps, *told.values())
     ]
     widths = [max(map(len, column)) for column in zip(header, *rows)]
     lines = [
@@ -158,7 +173,7 @@ def printable(value: object) -> str:
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in str(value))
 
 
-def _score_map(name: str, array: xr.DataArray, nulls: xr.DataArray | None) -> ScoreMap:
+def _score_map(name: str, array: xr.DataArray, nulls: xr.DataArray | None, attrs: Mapping[str, object]) -> ScoreMap:
     units = printable(array.attrs.get("units", ""))
     known_nulls = np.empty(0) if nulls is None else nulls.values.astype(float).ravel()
     return ScoreMap(
@@ -167,6 +182,7 @@ def _score_map(name: str, array: xr.DataArray, nulls: xr.DataArray | None) -> Sc
         long_name=printable(array.attrs.get("long_name", "")),
         values=array.values.astype(float),
         nulls=known_nulls[np.isfinite(known_nulls)],
+        no_preference=no_preference(name, attrs),
     )
 
 

@@ -23,7 +23,7 @@ from .circuits import Circuits
 from .loading import open_model
 from .outputs import indirect_layers, per_query_head
 from .readout import Ending, LogitForm, Readout, ending_of, logit_form
-from .running import Enough, name_of, running, transformer_lens_version, unexplained
+from .running import Enough, label_of, name_of, running, transformer_lens_version, unexplained
 from .unwrapping import unwrapped
 
 Pattern = Float[Tensor, "sequence head query key"]
@@ -50,6 +50,7 @@ class Lens:
         self.model = model
         config = model.cfg
         self.name = name_of(model) if file is None else f"{name_of(model)} of {file}"
+        self.label = label_of(model) if file is None else file
         self._refuse_what_is_no_decoder()
         self.n_layers: int = config.n_layers
         self.n_heads: int = config.n_heads

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib.metadata
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from torch import nn
 
 from ..errors import InductionKitError, ModelError
 
+_NAMELESS = ("", "native", "custom")  # what TransformerLens calls a model that was built from a configuration
 _LONGEST_REASON = 200  # characters of another library's message
 
 
@@ -30,6 +32,24 @@ def name_of(model: Any) -> str:
     """Return the name of a TransformerLens model's architecture, or of the model where that is unknown."""
     name: str = getattr(model.cfg, "architecture", None) or model.cfg.model_name or type(model).__name__
     return name
+
+
+def label_of(model: Any) -> str:
+    """Return a TransformerLens model's own name, of its folder, on the hub or in its run; else its architecture's."""
+    config = getattr(getattr(model, "original_model", None), "config", None)
+    known: str = (model.cfg.model_name if config is None else getattr(config, "_name_or_path", "")) or ""
+    if known in _NAMELESS:
+        return name_of(model)
+    return Path(known).name if Path(known).is_absolute() else known
+
+
+def name_model(model: Any, name: str) -> None:
+    """Give a model that was built here the name that `label_of` reads."""
+    config = getattr(getattr(model, "original_model", None), "config", None)
+    if config is None:
+        model.cfg.model_name = name
+    else:
+        config._name_or_path = name
 
 
 @contextlib.contextmanager

@@ -9,6 +9,7 @@ from .clock import Clock
 from .co_occurrence import CoOccurrence
 from .criteria import PhaseCriteria
 from .markers import Marker, Window
+from .verdict import verdict
 
 
 @dataclass(frozen=True, repr=False)
@@ -64,6 +65,11 @@ class PhaseChange:
     def window(self) -> Window | None:
         """From `start` to `end`, None without a window."""
         return None if self.start is None or self.end is None else (self.start, self.end)
+
+    @property
+    def verdict(self) -> str:
+        """What was found, in one sentence with its figures, as widgets, figures and reports show it."""
+        return verdict(self)
 
     def __repr__(self) -> str:
         if not self.found or not self.window:

@@ -12,6 +12,7 @@ from .change import PhaseChange
 from .clock import clock_of, elapsed
 from .criteria import PhaseCriteria
 from .markers import Window
+from .verdict import verdict
 
 PhaseLike = PhaseChange | Sequence[float] | None
 
@@ -41,6 +42,14 @@ def phase_to_draw(history: xr.Dataset, phase: PhaseLike) -> PhaseChange | None:
     if not 0 <= start < end < np.inf:
         raise HistoryError(f"phase=({start:g}, {end:g}) must be finite {clock} with 0 <= start < end")
     return PhaseChange(True, (), PhaseCriteria(), clock, start, end)
+
+
+def verdict_on(history: xr.Dataset, phase: PhaseLike) -> str:
+    """Return the sentence that states what `phase` found in `history`, whether or not it is drawn.
+
+    Raises HistoryError as `phase_to_draw` does.
+    """
+    return verdict(phase if isinstance(phase, PhaseChange) else phase_to_draw(history, phase))
 
 
 def bump_chord(history: xr.Dataset, phase: PhaseChange | None) -> tuple[Window, tuple[float, float]] | None:

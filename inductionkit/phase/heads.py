@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 import xarray as xr
 
@@ -27,6 +28,42 @@ def head_roles(
 
     Raises HistoryError as `induction_heads` does.
     """
+    rule = rule_for(scores, min_prefix_matching, min_copying, min_lift)
+    if scores["prefix_matching"].dims != ("layer", "head"):
+        raise HistoryError(
+            f"prefix_matching has dims {scores['prefix_matching'].dims}, expected ('layer', 'head'); "
+            f"choose one step of a history, such as history.isel(step=-1)"
+        )
+    names = list(head_scores(scores))
+    chosen = xr.Dataset({name: scores[name].variable for name in names}, scores[["layer", "head"]].coords)
+    table = chosen.reset_coords(drop=True).to_dataframe()[names]
+    figures = {name: table[name].to_numpy() for name in names}
+    for name, null in _nulls(scores).items():
+        if name in table:
+            table[f"{name}_p"] = surprise(figures[name], null)
+    table["role"], table["path"] = rule.roles_of(figures), rule.paths_of(figures)
+    return table
+
+
+def roles_along(history: xr.Dataset) -> np.ndarray | None:
+    """The role of every head at every step of `history`, (step, layer, head), as `head_roles` gives it at one step.
+
+    None if the history lacks prefix matching or copying.
+    """
+    if any(name not in history or history[name].dims != ("step", "layer", "head") for name in BOTH):
+        return None
+    names = [name for name in head_scores(history) if history[name].dims == ("step", "layer", "head")]
+    return rule_for(history).roles_of({name: history[name].values for name in names})
+
+
+def rule_for(
+    scores: xr.Dataset, min_prefix_matching: float = 0.3, min_copying: float = -0.5, min_lift: float = 0.1
+) -> RoleRule:
+    """The rule by which `head_roles` tells the roles of `scores`, with the nulls that these have beside them.
+
+    The parameters are as in `induction_heads`. Raises HistoryError if the scores lack prefix matching or copying, or a
+    threshold is no number.
+    """
     rule = RoleRule(
         min_prefix_matching=real_number(min_prefix_matching, "min_prefix_matching", "[-inf, inf]", HistoryError),
         min_copying=real_number(min_copying, "min_copying", "[-inf, inf]", HistoryError),
@@ -39,23 +76,20 @@ def head_roles(
     missing = [name for name in BOTH if name not in scores]
     if missing:
         raise HistoryError(f"the scores lack {', '.join(missing)}; scan the model with scan_heads")
-    if scores["prefix_matching"].dims != ("layer", "head"):
-        raise HistoryError(
-            f"prefix_matching has dims {scores['prefix_matching'].dims}, expected ('layer', 'head'); "
-            f"choose one step of a history, such as history.isel(step=-1)"
-        )
-    names = list(head_scores(scores))
-    chosen = xr.Dataset({name: scores[name].variable for name in names}, scores[["layer", "head"]].coords)
-    table = chosen.reset_coords(drop=True).to_dataframe()[names]
-    nulls = {name: scores[f"{name}_null"].values for name in (*BOTH, *LIFTS) if f"{name}_null" in scores}
-    rule = rule.beside(nulls)
-    rows = [{str(name): float(value) for name, value in row.items()} for row in table.to_dict("records")]
-    for name, null in nulls.items():
-        if name in table:
-            table[f"{name}_p"] = surprise(table[name].to_numpy(), null)
-    table["role"] = [rule.role_of(row) for row in rows]
-    table["path"] = [rule.path_of(row) for row in rows]
-    return table
+    return rule.beside(_nulls(scores))
+
+
+def _nulls(scores: xr.Dataset) -> dict[str, np.ndarray]:
+    return {name: scores[f"{name}_null"].values for name in (*BOTH, *LIFTS) if f"{name}_null" in scores}
+
+
+def heads_text(history: xr.Dataset) -> str:
+    """The induction heads of the last step of `history` as a table of text, with roles, paths and what tells them."""
+    heads = induction_heads(history.isel(step=-1))
+    if heads.empty:
+        return "No induction heads at the last checkpoint."
+    shown = [name for name in ("role", "path", *BOTH, *LIFTS) if name in heads]
+    return f"Induction heads at the last checkpoint:\n{heads[shown].round(2).to_string()}"
 
 
 def induction_heads(

@@ -110,9 +110,12 @@ class Run:
 
         Raises RunError if there is no such step or its weights cannot be read, ModelError if they do not fit.
         """
+        from ..lens.running import name_model  # with torch, which opening a run does without
+
         checkpoint = self.checkpoints[-1] if step is None else self.checkpoint(step)
         model = self.standing_model()
         checkpoint.load_into(model)
+        name_model(model, f"{self.name} at step {checkpoint.step:,}")
         return model
 
     def __repr__(self) -> str:

@@ -75,7 +75,7 @@ def _scan_model(lens: Lens, prepare: Prepare, contents: str, n_nulls: int, progr
         nulls = [
             each.nulls(lens, range(n_nulls), lambda n: bar.advance(task, n)) for each in measurements if each.has_nulls
         ]
-    about = {"schema_version": SCHEMA_VERSION, "model": lens.name, **settings_of(measurements, contents)}
+    about = {"schema_version": SCHEMA_VERSION, "model": lens.label, **settings_of(measurements, contents)}
     return xr.merge([found, *nulls], combine_attrs="override").assign_attrs({**about, **found.attrs})
 
 

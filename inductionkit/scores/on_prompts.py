@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from .no_preference import copying_scale
 from .score import head_score
 
 Pattern = Float[Tensor, "sequence head query key"]
@@ -126,7 +127,8 @@ def copying(
     the sample's `t`-th token along the direct path, less the mean over the vocabulary; source and target run over the
     same sample of distinct tokens. With `r = relu(lift)`, `a = sum_ij A[i,j] r[j,j]` and `s = sum_ijt A[i,j] r[j,t]`:
     `4 a / (a + s) - 1`. A head that raises only what it attends to scores 1, one that raises only others -1, and one
-    that raises nothing is undefined (NaN). A high value does not show that the head attends anywhere useful: see
+    that raises nothing is undefined (NaN). One that raises all n tokens of the sample alike scores
+    `no_preference`, 4 / (n + 1) - 1. A high value does not show that the head attends anywhere useful: see
     `prefix_matching`.
     """
     return copying_of(raised_on_attended(pattern, lift))
@@ -145,7 +147,8 @@ def raised_on_attended(
 
 def copying_of(attended: Share) -> PerHead:
     """The share rescaled to -1 to 1."""
-    return 4 * attended.value - 1
+    scaled: PerHead = copying_scale(attended.value)
+    return scaled
 
 
 @dataclass(frozen=True)
@@ -173,10 +176,10 @@ def logit_lift(
 ) -> PerHead:
     """OV logit lift on attended tokens, in nats; 0 is no lift (O22).
 
-    Mean over queries of `sum_j A[i,j] lift[i,j]`, the attention `pattern` A renormalised over the sample's sources.
-    `lift[i,j]` is what source `j` alone would add, along the direct path, to the logit of its own token at query `i`,
-    less the mean logit: `v_j W_O (U[t_j] - mean U) / sigma_i`, with `sigma_i` the final norm's scale at the query.
-    Capped logits count by their slope there.
+    Mean over queries of `sum_j A[i,j] lift[i,j]`, with `pattern` the attention `A` within the sample, renormalised over
+    its sources. `lift[i,j]` is what source `j` alone would add, along the direct path, to the logit of its own token
+    at query `i`, less the mean logit: `v_j W_O (U[t_j] - mean U) / sigma_i`, with `sigma_i` the final norm's scale at
+    the query. Capped logits count by their slope there.
     """
     return summed_lift(pattern, lift).value
 

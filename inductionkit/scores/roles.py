@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -40,32 +41,44 @@ class RoleRule:
         return RoleRule(**{**vars(self), **surprising})
 
     def role_of(self, figures: Mapping[str, float]) -> str:
-        """The role of a head, one of `ROLES`, by its scores; one that is missing or NaN counts as 0.
+        """The role of one head, see `roles_of`."""
+        return str(self.roles_of(figures).item())
+
+    def roles_of(self, figures: Mapping[str, Any]) -> np.ndarray:
+        """The roles of heads, of `ROLES`, by arrays of their scores; one that is missing or NaN counts as 0.
 
         A head that matches prefixes is an induction head if it raises what it attends to through everything downstream
         (`total_lift`), a copying head if it does so along the direct path alone (later heads undo it or stand in for
         it), anti-copying if it lowers it on both, and `prefix-matching` else.
         """
-        known = {name: float(np.nan_to_num(value)) for name, value in figures.items() if name != "role"}
-        if known.get("prefix_matching", 0.0) >= self.min_prefix_matching:
-            if path := self.path_of(figures):
-                return "copying" if path == "direct, undone" else "induction"
-            lifts = {name: figures.get(name, np.nan) for name in ("direct_lift", "total_lift")}
-            lowers = [lift <= -getattr(self, f"min_{name}") for name, lift in lifts.items() if np.isfinite(lift)]
-            return "anti-copying" if lowers and all(lowers) else "prefix-matching"
-        if known.get("previous_token", 0.0) >= self.min_previous:
-            return "previous-token"
-        return "duplicate-token" if known.get("duplicate_token", 0.0) >= self.min_previous else ""
+        matching, previous, duplicate = (
+            np.nan_to_num(np.asarray(figures.get(name, 0.0), float))
+            for name in ("prefix_matching", "previous_token", "duplicate_token")
+        )
+        paths = self.paths_of(figures)
+        direct, total = (np.asarray(figures.get(name, np.nan), float) for name in ("direct_lift", "total_lift"))
+        known = np.isfinite(direct) | np.isfinite(total)
+        lowers = known & ~(direct > -self.min_direct_lift) & ~(total > -self.min_total_lift)  # as far as is known
+        matched = np.select(
+            [paths == "direct, undone", paths != "", lowers],
+            ["copying", "induction", "anti-copying"],
+            "prefix-matching",
+        )
+        least = (matching >= self.min_prefix_matching, previous >= self.min_previous, duplicate >= self.min_previous)
+        return np.select(least, [matched, "previous-token", "duplicate-token"], "")
 
-    def path_of(self, figures: Mapping[str, float]) -> str:
-        """By which path a head copies: "direct" if at least half of its total lift goes straight to the logits,
-        "later layers" if less does, "direct, undone" if the total does not count; "unknown path" if it copies by
+    def paths_of(self, figures: Mapping[str, Any]) -> np.ndarray:
+        """By which path heads copy: "direct" if at least half of the total lift goes straight to the logits, "later
+        layers" if less does, "direct, undone" if the total does not count; "unknown path" if a head copies by
         the one lift that is known, or by `copying` where neither is; "" if it does not copy."""
-        direct, total = (figures.get(name, np.nan) for name in ("direct_lift", "total_lift"))
-        if not np.isfinite([direct, total]).any():
-            return "unknown path" if figures.get("copying", np.nan) >= self.min_copying else ""
-        if not np.isfinite([direct, total]).all():
-            return "unknown path" if direct >= self.min_direct_lift or total >= self.min_total_lift else ""
-        if total >= self.min_total_lift:
-            return "direct" if direct >= total / 2 else "later layers"
-        return "direct, undone" if direct >= self.min_direct_lift else ""
+        direct, total, copying = (
+            np.asarray(figures.get(name, np.nan), float) for name in ("direct_lift", "total_lift", "copying")
+        )
+        n_known = np.isfinite(direct).astype(int) + np.isfinite(total)
+        goes_straight, counts = direct >= self.min_direct_lift, total >= self.min_total_lift
+        copies = np.select([n_known == 0, n_known == 1], [copying >= self.min_copying, goes_straight | counts], False)
+        return np.select(
+            [copies, n_known < 2, counts & (direct >= total / 2), counts, goes_straight],
+            ["unknown path", "", "direct", "later layers", "direct, undone"],
+            "",
+        )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -9,7 +10,7 @@ import numpy as np
 import xarray as xr
 
 from .. import plots
-from ..history import PATTERN_SCALE
+from ..history import PATTERN_SCALE, measured_on
 from ..phase import PhaseChange, token_loss_change
 from ..phase.clock import elapsed
 from ._circuit_data import CircuitData
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 N_COLUMNS, HEIGHT = 2, 3.1  # in inches
+TITLE_WIDTH = 96  # in characters
 CAPACITY = 4  # heads of a circuit beside each other
 OVER_TRAINING = ("loss", "icl", "slopes", "trajectories")
 
@@ -32,16 +34,17 @@ def draw_views(
     step: int,
     head: tuple[int, int] | None,
     text: str | None,
+    title: str = "",
 ) -> Figure:
-    """A panel for each view, two in a row; a line marks `step` in those over training."""
+    """A panel for each view, two in a row, under a title; a line marks `step` in those over training."""
     scores, seen = score_names(history), elapsed(history)
     draw: dict[str, tuple[str, Callable[[Axes], object]]] = {}
     if plots.is_measured(history, "loss"):
         draw["loss"] = "loss", lambda ax: plots.plot_loss(history, phase, ax)
     if plots.is_measured(history, "icl_score"):
-        draw["icl"] = "in-context learning", lambda ax: plots.plot_icl_score(history, phase, ax)
+        draw["icl"] = "in-context-learning score", lambda ax: plots.plot_icl_score(history, phase, ax)
     if plots.is_measured(history, "loss_by_position"):
-        draw["slopes"] = "loss slopes", lambda ax: plots.plot_loss_slopes(history, phase, ax)
+        draw["slopes"] = "loss slope along the context", lambda ax: plots.plot_loss_slopes(history, phase, ax)
     if plots.is_measured(history, "prefix_matching"):
         draw["trajectories"] = "prefix matching", lambda ax: plots.plot_prefix_matching(history, phase, ax)
     if scores:
@@ -74,6 +77,9 @@ def draw_views(
         layout="constrained",
         squeeze=False,
     )
+    if title:
+        figure.suptitle(textwrap.fill(title, TITLE_WIDTH), parse_math=False)
+    figure.supxlabel(measured_on(history), fontsize="small", color="0.35")
     for ax in axes.flat[len(shown) :]:
         ax.set_axis_off()
     for ax, view in zip(axes.flat, shown):

@@ -23,9 +23,16 @@ style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'">
 <meta name="color-scheme" content="light dark">
 <link rel="icon" href="data:,">
 <title>{title}</title>
+<meta name="description" content="{summary}">
+<meta property="og:type" content="website">
+<meta property="og:title" content="{title}">
+<meta property="og:description" content="{summary}">
+<meta name="twitter:card" content="summary">
+<style>{style}</style>
 </head>
 <body>
 <main id="inductionkit-root"></main>
+<footer id="inductionkit-origin">{origin}</footer>
 <noscript>This page draws its charts with JavaScript.</noscript>
 <script type="application/json" id="inductionkit-state">{state}</script>
 <script type="application/octet-stream" id="inductionkit-data">{data}</script>
@@ -33,6 +40,10 @@ style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'">
 </body>
 </html>
 """
+
+
+STYLE = """#inductionkit-origin { box-sizing: border-box; max-width: 1320px; margin: 0 auto; padding: 0 24px 20px; \
+color: light-dark(#5b6673, #9aa5b1); font: 12px/1.5 system-ui, sans-serif; overflow-wrap: anywhere; }"""
 
 
 def read_bundle(name: str) -> str:
@@ -47,11 +58,19 @@ def read_bundle(name: str) -> str:
         ) from None
 
 
-def render_page(title: str, state: dict[str, object], data: bytes, script: str) -> str:
-    """The page's HTML. `state` holds the traits (JSON), `data` the payload, `script` the bundle."""
+def render_page(
+    title: str, state: dict[str, object], data: bytes, script: str, summary: str = "", origin: str = ""
+) -> str:
+    """The page's HTML. `state` holds the traits (JSON), `data` the payload, `script` the bundle.
+
+    `summary` says what it shows in one sentence, `origin` where it comes from; both are plain text.
+    """
     script = _script_text(script)
     return PAGE.format(
         title=html.escape(title),
+        summary=html.escape(summary),
+        origin=html.escape(origin),
+        style=STYLE,
         state=_json_text(state),
         data=base64.b64encode(gzip.compress(data, mtime=0)).decode("ascii"),
         script=script,

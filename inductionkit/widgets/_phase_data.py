@@ -7,9 +7,12 @@ from collections.abc import Sequence
 import numpy as np
 import xarray as xr
 
-from ..history import PATTERN_SCALE, head_scores, validate
+from ..history import PATTERN_SCALE, head_scores, n_examples, validate
 from ..phase import loss_slope_map
 from ..phase.clock import clock_of, elapsed, logged_at
+from ..phase.heads import roles_along
+from ..scores.no_preference import no_preference
+from ..scores.roles import INDUCTION_ROLES, ROLES
 from ._circuit_data import CircuitData
 from ._pattern_series import HeadText, has_patterns, series_arrays
 from ._payload import halved, pack_arrays
@@ -30,6 +33,9 @@ VIEWS: dict[str, tuple[str, ...]] = {
     "text": ("text_loss",),
 }
 
+# What each role is called, and found by: `induction_heads` names those whose copying is undone too.
+ROLE_NAMES = [[role, *(["induction"] if role in INDUCTION_ROLES else [])] if role else [] for role in ROLES]
+
 
 def phase_payload(
     history: xr.Dataset,
@@ -43,6 +49,9 @@ def phase_payload(
         arrays["log elapsed"], arrays["training_loss"] = _thin(at, history["training_loss"].values)
     scores = score_names(history) if {"trajectories", "grid", "scatter"} & set(views) else []
     arrays |= {name: halved(history[name].values) for name in scores}
+    roles = roles_along(history) if scores else None
+    if roles is not None:
+        arrays["role"] = np.argmax([roles == role for role in ROLES], axis=0).astype(np.uint8)
     if "slopes" in views:
         arrays |= _slopes(history)
     if "text" in views and "text_loss" in history:
@@ -62,14 +71,19 @@ def phase_payload(
         "views": list(views),
         "layers": layers,
         "heads": heads,
-        "scores": [{"name": name, "units": _units(history[name])} for name in scores],
+        "scores": [
+            {"name": name, "units": _units(history[name]), "noPreference": no_preference(name, history.attrs)}
+            for name in scores
+        ],
+        "roles": ROLE_NAMES,
         "texts": texts,
-        "tokens": [_tokens(history, index) for index in range(len(texts))],
+        "tokens": [text_tokens(history, index) for index in range(len(texts))],
         "series": {"heads_texts": series[0], "steps": series[1]} if series else None,
         "patternScale": PATTERN_SCALE,
         "model": str(history.attrs.get("model", "")),
         "control": str(control.attrs.get("model", "")) or "control" if control is not None else None,
         "iclPositions": _icl_positions(history),
+        "nExamples": n_examples(history),
     }
     return header | ({"circuit": circuit.header()} if circuit else {}), buffer
 
@@ -105,15 +119,21 @@ def text_names(history: xr.Dataset) -> list[str]:
 
 
 def heads_by_strength(history: xr.Dataset) -> list[int]:
-    """All heads, counted through the layers, by prefix matching at the last checkpoint that has any, highest first."""
+    """All heads, counted through the layers: induction heads first, by prefix matching, highest first.
+
+    Both are of the last checkpoint that has any.
+    """
     layers, heads = head_labels(history)
     strength = np.zeros(len(layers) * len(heads))
+    copies = np.zeros(len(strength), bool)
     over_training = "prefix_matching" in _scores_over_training(history)
-    for scores in history["prefix_matching"].values[::-1] if over_training else ():
-        if np.isfinite(scores).any():
-            strength = np.where(np.isfinite(scores), scores, -np.inf).ravel()
-            break
-    order: list[int] = np.argsort(-strength, kind="stable").tolist()
+    measured = np.flatnonzero(np.isfinite(history["prefix_matching"].values).any((1, 2))) if over_training else ()
+    if len(measured):
+        last = history.isel(step=measured[-1:])
+        scores, roles = last["prefix_matching"].values, roles_along(last)
+        strength = np.where(np.isfinite(scores), scores, -np.inf).ravel()
+        copies = copies if roles is None else np.isin(roles, INDUCTION_ROLES).ravel()
+    order: list[int] = np.lexsort((-strength, ~copies)).tolist()
     return order
 
 
@@ -167,7 +187,7 @@ def _units(variable: xr.DataArray) -> str:
     return "" if units == "1" else units
 
 
-def _tokens(history: xr.Dataset, text: int) -> list[str]:
+def text_tokens(history: xr.Dataset, text: int) -> list[str]:
     """The tokens of one text without the missing ones at its end, or positions if the history has none."""
     if "token" not in history:
         return [str(position) for position in range(history.sizes["query"])]

@@ -1,4 +1,4 @@
-"""AttentionView: a model's attention patterns on a text, drawn by CircuitsVis, one head at a time."""
+"""AttentionView: a model's attention patterns on a text, all heads small and one of them large, by CircuitsVis."""
 
 from __future__ import annotations
 
@@ -28,7 +28,11 @@ GZIP_LEVEL = 6
 
 
 class AttentionView(HeadChoice):
-    """Attention of each head on a text, query by key, as CircuitsVis draws it: 0 to 1, a pattern at a time.
+    """Attention of each head on a text, query by key: all heads small, layer by head, and one as CircuitsVis draws it.
+
+    The view opens on the head that attends most to what followed earlier copies of a token, if the text repeats any.
+    Point at a small pattern to preview it, click to choose it, or use the arrow keys. The first token can be hidden,
+    on which heads rest; the small patterns are coloured by attention or by its square root.
 
     CircuitsVis' own bundle is taken from its installed wheel, once for all views of a notebook, and
     patterns travel quantised to 1/255; nothing is fetched from anywhere. Attention shows where a head
@@ -80,13 +84,13 @@ class AttentionView(HeadChoice):
             places.append([len(data), len(packed)])
             data += packed
         header = {
-            "model": lens.name,
+            "model": lens.label,
             "tokens": tokens,
             "names": [list(head) for head in patterns],
             "places": places,
             "patternScale": PATTERN_SCALE,
         }
-        super().__init__(header, bytes(data), head=self._known[-1], _circuitsvis=bundle)
+        super().__init__(header, bytes(data), head=_first_shown(patterns, ids[0].numpy()), _circuitsvis=bundle)
 
     @property
     def _title(self) -> str:
@@ -99,6 +103,14 @@ class AttentionView(HeadChoice):
     def __repr__(self) -> str:
         n_tokens = len(self._header["tokens"])
         return f"AttentionView({self._header['model']}: {len(self._known)} heads on {n_tokens} tokens)"
+
+
+def _first_shown(patterns: dict[Head, UInt8[np.ndarray, "query key"]], ids: Int[np.ndarray, " position"]) -> Head:
+    """The head that attends most to what followed earlier copies of a token; the last one where nothing repeats."""
+    follows = np.zeros((len(ids), len(ids)), bool)
+    follows[:, 1:] = np.tril(ids[:, None] == ids[None, :], -1)[:, :-1]
+    matching = {head: int(pattern[follows].sum()) for head, pattern in patterns.items()}
+    return max(matching, key=lambda head: matching[head]) if follows.any() else next(reversed(patterns))
 
 
 def _patterns(

@@ -10,9 +10,9 @@ import xarray as xr
 
 from ..display.score_maps import ScoreMap, ScoreMaps, score_maps
 from ..errors import HistoryError
-from ..phase.heads import BOTH, induction_heads
+from ..phase.heads import BOTH, LIFTS, head_roles, rule_for
 from ..scores.nulls import surprise
-from ..system.real_numbers import real_number
+from ..scores.roles import INDUCTION_ROLES
 from ._choices import Head, HeadsChoice, head_numbers
 from ._payload import pack_arrays
 
@@ -20,18 +20,18 @@ from ._payload import pack_arrays
 class HeadScan(HeadsChoice):
     """Scores of a model's heads: a layer-by-head map of each score, any two against each other, and a table.
 
-    Choosing a head in one view shows it in all. Heads that meet both properties of an induction head
+    Choosing a head in one view shows it in all. Each head has the role that `head_roles` gives it. The induction heads
     are marked to begin with; `heads` is the marked set, as (layer, head) pairs to go on with, in
     `ablate_heads` for instance. The null distribution (`scan_heads(model, n_nulls=...)`) is drawn behind.
 
-    A mark says that two scores pass two thresholds, which are choices: scores form a continuum, and
+    A role says that scores pass thresholds, which are choices: scores form a continuum, and
     what a head does on random tokens need not be what it does on text.
 
     Parameters
     ----------
     scores
         What `scan_heads` returns, or one step of a history (`history.isel(step=-1)`).
-    min_prefix_matching, min_copying
+    min_prefix_matching, min_copying, min_lift
         The thresholds of `induction_heads`.
 
     Raises
@@ -52,7 +52,14 @@ class HeadScan(HeadsChoice):
         help="name of the score upwards, None with fewer than two scores"
     ).tag(sync=True)
 
-    def __init__(self, scores: xr.Dataset, *, min_prefix_matching: float = 0.3, min_copying: float = -0.5) -> None:
+    def __init__(
+        self,
+        scores: xr.Dataset,
+        *,
+        min_prefix_matching: float = 0.3,
+        min_copying: float = -0.5,
+        min_lift: float = 0.1,
+    ) -> None:
         scores = _by_head(scores)
         maps = score_maps(scores)
         if maps is None:
@@ -64,14 +71,10 @@ class HeadScan(HeadsChoice):
         names = [str(name) for name, variable in scores.data_vars.items() if variable.dims == ("layer", "head")]
         self._known = list(product(layers, heads))
         self._axes = [name for name, score in zip(names, maps.maps) if score.known.size]
-        given = {"min_prefix_matching": min_prefix_matching, "min_copying": min_copying}
-        numbers = (real_number(value, name, "[-inf, inf]", HistoryError) for name, value in given.items())
-        thresholds = dict(zip(BOTH, numbers))
+        given = (min_prefix_matching, min_copying, min_lift)
         has_both = all(name in names for name in BOTH)
-        meets: list[Head] = []
-        if has_both:
-            found = induction_heads(scores, min_prefix_matching, min_copying)
-            meets = [(int(layer), int(head)) for layer, head in found.index]
+        roles = head_roles(scores, *given) if has_both else None
+        copies: list[Head] = [] if roles is None else [*roles.index[roles["role"].isin(INDUCTION_ROLES)]]
         table, data = pack_arrays(_arrays(scores, names, maps))
         header = {
             "arrays": table,
@@ -79,13 +82,16 @@ class HeadScan(HeadsChoice):
             "heads": heads,
             "model": maps.model,
             "scores": [{"name": name, **_scale(score)} for name, score in zip(names, maps.maps)],
-            "thresholds": thresholds if has_both else {},
-            "meets": [self._known.index(pair) for pair in meets],
+            "thresholds": _thresholds(scores, given) if has_both else {},
+            "roles": [] if roles is None else roles["role"].to_list(),
+            "paths": [] if roles is None else roles["path"].to_list(),
+            "inductionRoles": list(INDUCTION_ROLES),
             "unscored": maps.unscored,
         }
         x, y = _first_pair(self._axes)
         layer, head = maps.strongest(1)[0]
-        super().__init__(header, data, head=(layers[layer], heads[head]), heads=meets, x=x, y=y)
+        marked = [(int(layer), int(number)) for layer, number in copies]
+        super().__init__(header, data, head=(layers[layer], heads[head]), heads=marked, x=x, y=y)
 
     @property
     def _title(self) -> str:
@@ -120,6 +126,13 @@ def _by_head(scores: xr.Dataset) -> xr.Dataset:
     return scores[names + about].reset_coords(drop=True)
 
 
+def _thresholds(scores: xr.Dataset, given: tuple[float, float, float]) -> dict[str, float]:
+    """From where on each score counts for a role: `copying` stands in for the lifts where these are not known."""
+    rule = rule_for(scores, *given)
+    lifts = [name for name in LIFTS if name in scores and np.isfinite(scores[name]).any()]
+    return {name: getattr(rule, f"min_{name}") for name in ("prefix_matching", *(lifts or ["copying"]))}
+
+
 def _arrays(scores: xr.Dataset, names: list[str], maps: ScoreMaps) -> dict[str, np.ndarray]:
     """By index: each score, its nulls, and how surprising it is beside them if it is a property of induction heads."""
     arrays = {}
@@ -142,6 +155,7 @@ def _scale(score: ScoreMap) -> dict[str, object]:
         "limit": float(score.limit),
         "signed": bool(score.signed),
         "digits": digits,
+        "noPreference": score.no_preference,
         "nulls": [float(score.nulls.min()), float(score.nulls.max())] if score.nulls.size else None,
     }
 
@@ -150,5 +164,6 @@ def _first_pair(names: list[str]) -> tuple[str | None, str | None]:
     """The two properties of an induction head if there are, else the first two scores."""
     if len(names) < 2:
         return None, None
-    ordered = [name for name in BOTH if name in names] + [name for name in names if name not in BOTH]
+    telling = ("prefix_matching", "total_lift", "copying")
+    ordered = [name for name in telling if name in names] + [name for name in names if name not in telling]
     return ordered[0], ordered[1]

@@ -125,6 +125,9 @@ def _side(given: PhaseExplorer | xr.Dataset) -> PhaseExplorer:
         explorer = _Side(given)
     for name in explorer.choices if isinstance(given, PhaseExplorer) else ():
         setattr(explorer, name, getattr(given, name))
+    # One that nobody has stepped joins the comparison's clock at the end.
+    if explorer.step == explorer._steps[explorer._opening.index]:
+        explorer.step = explorer._steps[-1]
     return explorer
 
 

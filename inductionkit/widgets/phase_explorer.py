@@ -11,6 +11,7 @@ import traitlets
 import xarray as xr
 from ipywidgets import jslink
 
+from ..display.score_maps import printable
 from ..errors import HistoryError
 from ..history import validate
 from ..phase.drawing import PhaseLike, phase_to_draw
@@ -19,6 +20,7 @@ from ._figure import draw_views
 from ._following import Observable, follow_store
 from ._pattern_series import choose_series, has_patterns, one_pattern
 from ._phase_data import VIEWS, heads_by_strength, lacking_views, phase_payload
+from ._phase_hero import hero_header, opening
 from ._phase_marks import phase_header
 
 if TYPE_CHECKING:
@@ -28,12 +30,17 @@ if TYPE_CHECKING:
 class PhaseExplorer(HeadsChoice):
     """Losses, in-context learning, heads and attention patterns of a run, linked by one checkpoint slider.
 
-    Views, by name: `loss`, with the phase window, the 90 % intervals of its ends and the bump's convex envelope;
-    `icl`, the in-context-learning score; `slopes`, the loss slope map; `trajectories`, any score of each head over
-    training, with a searchable list; `grid` (layer by head) and `scatter`, any scores at the current checkpoint;
-    `circuit`, the induction circuit as it assembles; `pattern`, the attention of the chosen head on a text; `text`, the
-    loss of each token of it against a reference checkpoint. Views whose variables the history lacks are left out.
-    Stepping happens in the browser.
+    The verdict on the run stands first, in one sentence. Below it three things move in step: the loss beside its
+    control's, the attention of the chosen head on a text, and that text with an arc from a token to the place that
+    induction points to, and the probability of the token that follows. The explorer opens in the middle of the window
+    of `phase`; the page plays once across it, unless the reader's system asks for reduced motion, and goes back.
+
+    All other views stand under "Details". By name: `loss`, with the phase window, the 90 % intervals of its ends and
+    the bump's convex envelope; `icl`, the in-context-learning score; `slopes`, the loss slope map; `trajectories`, any
+    score of each head over training, with a searchable list; `grid` (layer by head) and `scatter`, any scores at the
+    current checkpoint; `circuit`, the induction circuit as it assembles; `pattern`, the attention of the chosen head on
+    a text; `text`, the loss of each token of it against a reference checkpoint. Views whose variables the history lacks
+    are left out. Stepping happens in the browser.
 
     Traits, each of which can be set and observed: `step`; `head`, the (layer, head) whose pattern is shown; `heads`,
     the highlighted ones, at first those that form in the window of `phase`; `text`.
@@ -54,7 +61,7 @@ class PhaseExplorer(HeadsChoice):
         A second history, of a one-layer model for instance, whose loss and in-context-learning curves are drawn
         behind in grey.
     views
-        The views to show, in any order; by default all that the history has data for.
+        The views to show alone, in any order; by default all that the history has data for, under the verdict.
 
     Raises
     ------
@@ -67,7 +74,7 @@ class PhaseExplorer(HeadsChoice):
     >>> from inductionkit.testing import synthetic_history
     >>> explorer = PhaseExplorer(synthetic_history(), phase=(8e6, 2e7))
     >>> explorer.step, explorer.head, explorer.text
-    (24414, (1, 0), 'repeated words')
+    (2983, (1, 0), 'repeated words')
     """
 
     bundle = "phase_explorer"
@@ -89,15 +96,17 @@ class PhaseExplorer(HeadsChoice):
         views: Sequence[str] | None = None,
     ) -> None:
         self._phase, self._control = phase, control
-        self._views = _checked_views(validate(history), self.views if views is None else views)
+        views = self.views if views is None else views
+        self._views, self._has_hero = _checked_views(validate(history), views), views is None
         choices = Choices.of(history)
         found = phase_to_draw(history, phase)
+        payload = self._take(history, choices)
         super().__init__(
-            *self._take(history, choices),
-            step=choices.steps[-1],
+            *payload,
+            step=choices.steps[self._opening.index],
             head=_strongest(history, choices),
             heads=tuple(head for head in (found.heads if found else ()) if choices.has_head(head)),
-            text=next(iter(choices.texts), None),
+            text=choices.texts[self._opening.text] if choices.texts else None,
         )
         self.on_msg(lambda _widget, content, _buffers: self._reply(content))
 
@@ -147,12 +156,14 @@ class PhaseExplorer(HeadsChoice):
     def to_figure(self) -> Figure:
         """A Matplotlib figure of the views at the current step, for papers. Needs the extra `plots`."""
         phase = phase_to_draw(self._history, self._phase)
-        return draw_views(self._history, self._views, phase, self.step, self.head, self.text)
+        title = f"{self._name}: {self._header['verdict']}" if self._has_hero else ""
+        return draw_views(self._history, self._views, phase, self.step, self.head, self.text, title)
 
     def _take(self, history: xr.Dataset, choices: Choices) -> tuple[dict[str, object], bytes]:
         """Header and data of a history, which is then the one on show."""
         first = [] if not choices.n_heads else heads_by_strength(history)
-        payload = self._payload(history, choices, first, text=0, index=len(choices.steps) - 1)
+        self._opening = opening(history, self._phase)
+        payload = self._payload(history, choices, first, self._opening.text, self._opening.index)
         self._history, self._choices, self._known = history, choices, choices.pairs
         return payload
 
@@ -162,7 +173,7 @@ class PhaseExplorer(HeadsChoice):
         with_patterns = "pattern" in self._views and has_patterns(history)
         series = choose_series(history, heads, text, index) if with_patterns else None
         header, data = phase_payload(history, self._views, series, self._control)
-        return header | phase_header(history, self._phase), data
+        return header | phase_header(history, self._phase) | hero_header(self._opening, self._has_hero), data
 
     def _payload_to_save(self) -> tuple[dict[str, object], bytes]:
         """A page cannot ask for patterns: those of the chosen heads and text come first."""
@@ -200,8 +211,27 @@ class PhaseExplorer(HeadsChoice):
         return self._choices.texts
 
     @property
+    def _name(self) -> str:
+        """The name of the run, as plain text."""
+        return printable(self._header["model"]) or "A training run"
+
+    @property
     def _title(self) -> str:
         return " · ".join(part for part in (str(self._header["model"]), "phase explorer") if part)
+
+    @property
+    def _summary(self) -> str:
+        return str(self._header["verdict"])
+
+    @property
+    def _provenance(self) -> list[str]:
+        control, scanned = self._header["control"], self._history.attrs.get("transformer_lens")
+        return [
+            self._name,
+            f"{len(self._steps)} checkpoints, steps {self._steps[0]:,} to {self._steps[-1]:,}",
+            *([f"control: {printable(control)}"] if control else []),
+            *([f"measured with TransformerLens {printable(scanned)}"] if scanned else []),
+        ]
 
     def __repr__(self) -> str:
         model, name = self._header["model"], type(self).__name__

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import pytest
 import xarray as xr
 from browser.hosts import LAB, NOTEBOOK, VOILA, Server, serve
-from browser.pages import N_STEPS, WINDOW, check_finite, check_fits
+from browser.pages import N_STEPS, WINDOW, at_end, check_finite, check_fits
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from inductionkit.testing import synthetic_history
@@ -74,7 +74,7 @@ def visit(browser: Browser) -> Iterator[Callable[..., Visit]]:
     def open_page(
         url: str,
         width: int = 1200,
-        height: int = 900,
+        height: int = 2200,
         color_scheme: str = "light",
         prepare: Callable[[Page], None] = lambda page: None,
     ) -> Visit:
@@ -126,8 +126,8 @@ def history() -> xr.Dataset:
 
 @pytest.fixture
 def explorer(opened, history) -> Page:
-    """The saved page of the synthetic history."""
-    return opened(PhaseExplorer(history, phase=WINDOW))
+    """The saved page of the synthetic history, at its last step, from where nothing plays by itself."""
+    return opened(at_end(PhaseExplorer(history, phase=WINDOW)))
 
 
 @pytest.fixture(scope="session")

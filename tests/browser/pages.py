@@ -11,6 +11,7 @@ from playwright.sync_api import Locator, Page, expect
 
 import inductionkit.widgets
 from inductionkit.testing import synthetic_history
+from inductionkit.widgets import PhaseExplorer
 
 WINDOW = (8e6, 2e7)
 N_STEPS = 24
@@ -39,12 +40,19 @@ def hostile_history() -> xr.Dataset:
     return history
 
 
+def at_end(explorer: PhaseExplorer) -> PhaseExplorer:
+    """The explorer at its last step, where it opens without a window."""
+    explorer.step = explorer._steps[-1]
+    return explorer
+
+
 def root(page: Page | Locator, name: str) -> str:
     return page.locator(".ik-root").get_attribute(f"data-{name}")
 
 
 def panels(page: Page | Locator) -> list[str]:
-    return [panel.get_attribute("data-panel") for panel in page.locator(".ik-panel").all()]
+    """The views by name, but for those of the hero strip."""
+    return [panel.get_attribute("data-panel") for panel in page.locator(".ik-panel:not(.ik-hero *)").all()]
 
 
 def value(page: Page | Locator, panel: str) -> str:
@@ -59,11 +67,14 @@ def go_to(page: Page | Locator, index: int) -> None:
 
 def axis_width(page: Page) -> float:
     """How wide the axes of the explorer's charts over training are, in the units of their shapes."""
-    return float(page.locator(".ik-window").first.evaluate("r => r.ownerSVGElement.viewBox.baseVal.width")) - 14
+    return (
+        float(page.locator(".ik-window:not(.ik-hero *)").first.evaluate("r => r.ownerSVGElement.viewBox.baseVal.width"))
+        - 14
+    )
 
 
 def marker_places(page: Page) -> list[float]:
-    return [float(marker.get_attribute("data-x")) for marker in page.locator(".ik-marker").all()]
+    return [float(marker.get_attribute("data-x")) for marker in page.locator(".ik-marker:not(.ik-hero *)").all()]
 
 
 def ink(page: Page | Locator, panel: str) -> int:

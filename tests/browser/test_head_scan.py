@@ -39,6 +39,25 @@ def order(page: Page) -> list[str]:
     return page.locator(".ik-table tbody tr").evaluate_all("rows => rows.map(row => row.dataset.head)")
 
 
+def dot(page: Page, head: str) -> tuple[float, float]:
+    """Where a head's dot lies in the scatter; the head is chosen."""
+    page.locator(f'.ik-table tr[data-head="{head}"] .ik-head-button').click()
+    expect(page.locator(".ik-root")).to_have_attribute("data-head", head)
+    return tuple(float(page.locator(".ik-dot-chosen").get_attribute(name)) for name in ("cx", "cy"))
+
+
+def click_dot(page: Page, head: str) -> None:
+    """Choose another head, then a head by its dot on the canvas, where it must be drawn."""
+    x, y = dot(page, head)
+    page.locator('.ik-table tr[data-head="1.2"] .ik-head-button').click()
+    expect(page.locator(".ik-root")).to_have_attribute("data-head", "1.2")
+    canvas = page.locator('[data-panel="scatter"] .ik-layer')
+    drawn = """(canvas, place) => canvas.getContext("2d").getImageData(
+        ...place.map(at => (at + 7) * devicePixelRatio), 1, 1).data[3]"""
+    assert canvas.evaluate(drawn, [x, y]) > 0
+    canvas.click(position={"x": x + 7, "y": y + 7}, force=True)
+
+
 def root(page: Page):
     return page.locator(".ik-root")
 
@@ -52,15 +71,13 @@ class TestHeadScan:
         expect(root(page)).to_have_attribute("data-head", "1.1")
         expect(page.locator('.ik-map[data-score="copying"] .ik-value')).to_have_text("−0.80")
         expect(page.locator('[data-panel="scatter"] .ik-value')).to_have_text("head 1.1: 0.70, −0.80")
-        dot, chosen = page.locator('.ik-dot[data-head="1.1"]'), page.locator(".ik-dot-chosen")
-        assert [dot.get_attribute(name) for name in ("cx", "cy")] == [chosen.get_attribute(n) for n in ("cx", "cy")]
         expect(page.locator(".ik-sr")).to_contain_text("head 1.1: prefix matching 0.70, copying −0.80")
 
-        page.locator('.ik-dot[data-head="0.2"]').click()
+        click_dot(page, "0.2")
         expect(root(page)).to_have_attribute("data-head", "0.2")
         expect(page.locator(".ik-table tr.is-chosen")).to_have_attribute("data-head", "0.2")
         # The map of the second score, its first cell.
-        page.locator('.ik-map[data-score="copying"] .ik-overlay').click(position={"x": 40, "y": 10})
+        page.locator('.ik-map[data-score="copying"] .ik-cells').click(position={"x": 45, "y": 35})
         expect(root(page)).to_have_attribute("data-head", "0.0")
 
     def test_hovering_shows_a_head_without_choosing_it(self, opened):
@@ -72,7 +89,7 @@ class TestHeadScan:
 
     def test_keys_move_the_choice(self, opened):
         page = opened(HeadScan(some_scores()))
-        page.locator('.ik-map[data-score="prefix_matching"] .ik-overlay').focus()
+        page.locator('.ik-map[data-score="prefix_matching"] .ik-cells').focus()
         for key, head in [("ArrowRight", "1.1"), ("ArrowUp", "0.1"), ("ArrowUp", "0.1"), ("ArrowRight", "0.2")]:
             page.keyboard.press(key)
             expect(root(page)).to_have_attribute("data-head", head)
@@ -103,6 +120,14 @@ class TestHeadScan:
             ("head 2; 0.0", ["0.2", "0.0", "1.2"]),
             ("marked", ["1.0", "0.2"]),
             ("nothing", []),
+            ("1", ["1.0", "1.1", "1.2"]),
+            ("2", ["0.2", "1.2"]),
+            ("induction", ["1.0", "0.2"]),
+            ("> 0.5", ["1.0", "1.1"]),
+            ("<0.04", ["1.2"]),
+            ("copying > 0, prefix matching <= .06", ["1.0", "0.2", "0.0", "1.2"]),
+            ("logit_lift >= 6", ["1.0"]),
+            ("previous", []),
         ],
     )
     def test_the_table_is_searched(self, opened, search, heads):
@@ -118,7 +143,7 @@ class TestHeadScan:
         expect(page.locator(".ik-ring")).to_have_count(3)
         page.locator('[data-mark="none"]').click()
         expect(root(page)).to_have_attribute("data-heads", "")
-        page.locator('[data-mark="meets"]').click()
+        page.locator('[data-mark="induction"]').click()
         expect(root(page)).to_have_attribute("data-heads", "0.2 1.0")
         expect(page.locator('[data-panel="table"] .ik-head .ik-value')).to_have_text("2 marked of 6")
 
@@ -126,7 +151,8 @@ class TestHeadScan:
         page = opened(HeadScan(some_scores(), min_prefix_matching=0.45))
         expect(page.locator(".ik-threshold")).to_have_count(2)
         x = float(page.locator(".ik-threshold").first.get_attribute("x1"))
-        dots = [float(page.locator(f'.ik-dot[data-head="{head}"]').get_attribute("cx")) for head in ("0.2", "1.1")]
+        dots = [dot(page, head)[0] for head in ("0.2", "1.1")]
+        page.locator('.ik-table tr[data-head="1.0"] .ik-head-button').click()
         # 0.45 between 0.4 and 0.7 on one linear axis.
         assert x == pytest.approx(dots[0] + (dots[1] - dots[0]) * 0.05 / 0.3, abs=0.1)
         page.locator('[data-choice="up"]').select_option(label="logit lift")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 import torch
 import xarray as xr
 from browser.pages import HOSTILE, check_accessibility, check_fits
+from PIL import Image
 from playwright.sync_api import Locator, Page, expect
 from tokenizers import Tokenizer, models
 
@@ -28,8 +30,7 @@ class TestAttentionView:
         model = perfect_induction_model()
         tokens = repeated_random_tokens(40, 0, PromptSettings(1, n_distinct=10, n_repeats=2))[0]
         page = opened(AttentionView(model, tokens))
-        expect(root(page)).to_have_attribute("data-shown", "1.1")
-        page.locator('[data-choice="head"]').select_option(label="1.0")
+        # It opens on the head that matches what repeats.
         expect(root(page)).to_have_attribute("data-shown", "1.0")
         induction = rows_attended(page, len(tokens))
         # From its second copy on, the induction head attends to the follower of a token's first copy.
@@ -42,6 +43,56 @@ class TestAttentionView:
         assert rows_attended(page, len(tokens))[1:] == list(range(len(tokens) - 1)), "the previous token"
         expect(page.locator(".ik-circuitsvis canvas")).to_have_count(1)
         expect(page.locator('[role="status"]')).to_contain_text("head 0.0: most attention")
+
+    def test_all_heads_are_shown_small(self, opened):
+        model = perfect_induction_model()
+        tokens = repeated_random_tokens(40, 0, PromptSettings(1, n_distinct=10, n_repeats=2))[0]
+        page = opened(AttentionView(model, tokens))
+        expect(root(page)).to_have_attribute("data-thumbnails", "square root")
+        rows = page.locator(".ik-thumb-row")
+        assert [row.locator(".ik-thumb").count() for row in rows.all()] == [2, 2]
+        n = len(tokens)
+        seen = [attended(page.locator(".ik-thumb").nth(place), n) for place in range(4)]
+        assert seen[0][1:] == list(range(n - 1)), "0.0: the previous token"
+        assert seen[2][11:] == [query - 9 for query in range(11, n)], "1.0: what followed the earlier copy"
+        expect(page.get_by_role("button", name="Head 1.0")).to_have_attribute("aria-pressed", "true")
+        page.get_by_role("button", name="Head 0.0").hover()
+        expect(root(page)).to_have_attribute("data-shown", "0.0")
+        expect(root(page)).to_have_attribute("data-head", "1.0")
+        page.mouse.move(700, 5)
+        expect(root(page)).to_have_attribute("data-shown", "1.0")
+        page.get_by_role("button", name="Head 0.1").click()
+        expect(root(page)).to_have_attribute("data-head", "0.1")
+        page.mouse.move(700, 5)
+        for key, head in (("ArrowDown", "1.1"), ("ArrowDown", "1.1"), ("ArrowLeft", "1.0"), ("ArrowUp", "0.0")):
+            page.keyboard.press(key)
+            expect(root(page)).to_have_attribute("data-head", head)
+        expect(root(page)).to_have_attribute("data-shown", "0.0")
+
+    def test_the_first_token_is_hidden_and_the_scale_is_chosen(self, opened):
+        page = opened(AttentionView(perfect_induction_model(), torch.arange(12)))
+        expect(root(page)).to_have_attribute("data-thumbnails", "square root")
+        thumb = page.get_by_role("button", name="Head 0.1")
+        roots = pixels_of(thumb)
+        # Even attention: a weaker row is nearer to the ground, and by its square root less so.
+        page.get_by_role("button", name="linear").click()
+        expect(root(page)).to_have_attribute("data-thumbnails", "linear")
+        linear = pixels_of(thumb)
+        assert linear[62, 2, 2] > roots[62, 2, 2] and (linear[62, 2] != roots[62, 2]).any()
+        assert linear[62, 2, 3] == 255
+        page.get_by_label("hide the first token").check()
+        expect(root(page)).to_have_attribute("data-thumbnails", "linear, first hidden")
+        hidden = pixels_of(thumb)
+        assert (hidden[:, :5, 3] == 0).all() and (hidden[62, 6:62, 3] == 255).all()
+
+    def test_there_is_no_white_slab_in_the_dark(self, opened):
+        page = opened(AttentionView(perfect_induction_model(), torch.arange(12)), color_scheme="dark")
+        expect(root(page)).to_have_attribute("data-shown", "1.1")
+        expect(root(page)).to_have_attribute("data-theme", "dark")
+        page.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+        image = np.asarray(Image.open(io.BytesIO(page.locator(".ik-circuitsvis").screenshot())).convert("L"))
+        assert np.median(image) < 40
+        assert image.max() > 150, "labels and strong attention stand out"
 
     def test_tokens_of_strangers_are_data(self, opened):
         model = hand_built_model([["idle"]])
@@ -56,6 +107,22 @@ class TestAttentionView:
         page = opened(AttentionView(perfect_induction_model(), torch.arange(12)))
         expect(root(page)).to_have_attribute("data-shown", "1.1")
         check_accessibility(page)
+
+
+def pixels_of(thumb: Locator) -> np.ndarray:
+    """Rows, columns, channels of a small pattern."""
+    side, data = thumb.locator("canvas").evaluate(
+        """canvas => [canvas.width, [...canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.width).data]]"""
+    )
+    return np.array(data).reshape(side, side, 4)
+
+
+def attended(thumb: Locator, n_tokens: int) -> list[int]:
+    """The key that each query attends to most: in the light theme the darkest of its row."""
+    pixels = pixels_of(thumb)
+    middles = ((np.arange(n_tokens) + 0.5) * len(pixels) / n_tokens).astype(int)
+    red = np.where(pixels[..., 3] > 0, pixels[..., 0], 256)[middles][:, middles]
+    return red.argmin(1).tolist()
 
 
 def rows_attended(page: Page, n_tokens: int) -> list[int]:
@@ -89,7 +156,7 @@ class TestAblationView:
     def test_both_kinds_of_a_chosen_head(self, opened, ablations):
         page = opened(AblationView(ablations["full"], ablations["pattern_preserving"], random=ablations["random"]))
         expect(root(page)).to_have_attribute("data-unit", "1.0")
-        page.locator('[data-kind="full"] .ik-overlay').focus()
+        page.locator('[data-kind="full"] .ik-cells').focus()
         page.keyboard.press("ArrowUp")
         expect(root(page)).to_have_attribute("data-unit", "0.0")
         for kind in ("full", "pattern_preserving"):

@@ -30,9 +30,11 @@ from inductionkit.testing import perfect_induction_model, synthetic_history
 from inductionkit.widgets import *
 
 history = synthetic_history()
+explorer = PhaseExplorer(history, phase=(8e6, 2e7))
+explorer.step = int(history["step"][-1])  # it opens in the middle of the window, and plays across it
 model, tokens = perfect_induction_model(), repeated_random_tokens(40, 0, PromptSettings(2))
 display(
-    PhaseExplorer(history, phase=(8e6, 2e7)),
+    explorer,
     PhaseComparison(history, synthetic_history(n_steps=9, window=None)),
     HeadScan(history.isel(step=-1)),
     AttentionView(model, torch.arange(12)),
@@ -107,7 +109,7 @@ def check_widgets(page: Page) -> None:
     expect(attention).to_have_attribute("data-shown", "1.1")
     attention.locator('[data-choice="head"]').select_option(label="1.0")
     expect(attention).to_have_attribute("data-shown", "1.0")
-    ablation.locator('[data-kind="full"] .ik-overlay').focus()
+    ablation.locator('[data-kind="full"] .ik-cells').focus()
     page.keyboard.press("ArrowUp")
     expect(ablation).to_have_attribute("data-unit", "0.0")
     toy.locator(".ik-slider").fill("0")

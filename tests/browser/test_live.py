@@ -25,6 +25,7 @@ EXPLORER = """
 from inductionkit.testing import synthetic_history
 from inductionkit.widgets import *
 explorer = PhaseExplorer(synthetic_history(), phase=(8e6, 2e7))
+explorer.step = explorer._steps[-1]
 explorer
 """
 
@@ -88,6 +89,16 @@ def test_keys_belong_to_the_widget_that_has_the_focus(live):
     for key in "bdd":
         page.keyboard.press(key)
     expect(page.locator(".jp-CodeCell")).to_have_count(3)
+
+
+def test_python_is_not_told_of_what_plays_by_itself(live):
+    page = live(EXPLORER.replace("explorer.step = explorer._steps[-1]\n", ""), "print('python has', explorer.step)")
+    root = widget(page, 0)
+    expect(root).to_have_attribute("data-step", STEPS[18], timeout=RUN_MS)
+    rerun_until_printed(page, 1, f"python has {STEPS[16]}")
+    expect(root).to_have_attribute("data-step", STEPS[16])
+    root.locator(".ik-slider").fill("5")
+    rerun_until_printed(page, 1, f"python has {STEPS[5]}")
 
 
 def test_an_open_explorer_follows_a_history_that_grows(live):

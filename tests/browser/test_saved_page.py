@@ -10,6 +10,7 @@ from browser.pages import (
     N_STEPS,
     VIEWS,
     WINDOW,
+    at_end,
     axis_width,
     check_fits,
     go_to,
@@ -247,7 +248,7 @@ def test_odd_histories_draw_finite_shapes(opened, change):
     if change == "all missing":
         history = history[["loss", "prefix_matching"]]
         history["loss"].values[:] = history["prefix_matching"].values[:] = np.nan
-    page = opened(PhaseExplorer(history, phase=WINDOW))
+    page = opened(at_end(PhaseExplorer(history, phase=WINDOW)))
     expect(page.locator(".ik-root[data-step]")).to_be_visible()
     if change == "missing values":
         assert page.get_by_text("no data at this checkpoint").is_visible()

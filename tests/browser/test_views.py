@@ -37,10 +37,10 @@ def test_the_axis_is_log_or_linear_in_tokens_or_steps(explorer, history):
     np.testing.assert_allclose(marker_places(explorer), [width * place] * 4, atol=0.6)
     explorer.locator('[data-value="log"]').click()
     explorer.locator('[data-value="steps"]').click()
-    expect(explorer.get_by_text("training step (log scale)")).to_be_visible()
+    expect(explorer.get_by_text("training step (log scale)").last).to_be_visible()
     place = np.log(steps[12] / steps[0]) / np.log(steps[-1] / steps[0])
     np.testing.assert_allclose(marker_places(explorer), [width * place] * 4, atol=0.6)
-    shade = explorer.locator(".ik-window").first
+    shade = explorer.locator(".ik-details .ik-window").first
     ends = np.interp(WINDOW, tokens, steps)
     expected = width * np.log(ends / steps[0]) / np.log(steps[-1] / steps[0])
     seen = [float(shade.get_attribute(name)) for name in ("x", "width")]
@@ -57,9 +57,9 @@ def test_the_bump_and_the_intervals_are_drawn(opened):
     def x_of(tokens: float) -> float:
         return width * np.log(tokens / 1e5) / np.log(1e8 / 1e5)
 
-    chord = re.findall(r"[ML]([\d.]+),", page.locator(".ik-line-envelope").get_attribute("d"))
+    chord = re.findall(r"[ML]([\d.]+),", page.locator(".ik-details .ik-line-envelope").get_attribute("d"))
     np.testing.assert_allclose([float(chord[0]), float(chord[-1])], [x_of(end) for end in phase.bump_window], atol=0.6)
-    bars = re.findall(r"M([\d.]+),3H([\d.]+)", page.locator(".ik-intervals").first.get_attribute("d"))
+    bars = re.findall(r"M([\d.]+),3H([\d.]+)", page.locator(".ik-details .ik-intervals").first.get_attribute("d"))
     expected = [[x_of(end) for end in ends] for ends in (phase.start_interval, phase.end_interval)]
     np.testing.assert_allclose(np.array(bars, float), expected, atol=0.6)
     names = page.locator('[data-panel="trajectories"] .ik-head-name').all_text_contents()
@@ -78,14 +78,14 @@ def test_a_history_without_its_tokens_is_drawn_in_steps(opened, history):
         return width * np.log(step / steps[0]) / np.log(steps[-1] / steps[0])
 
     np.testing.assert_allclose(marker_places(page), [x_of(steps[12])] * 4, atol=0.6)
-    shade = page.locator(".ik-window").first
+    shade = page.locator(".ik-details .ik-window").first
     seen = [float(shade.get_attribute(name)) for name in ("x", "width")]
     np.testing.assert_allclose([seen[0], sum(seen)], [x_of(end) for end in phase.window], atol=0.6)
     for kind in ("value", "control", "log", "envelope"):
         points = re.findall(r"[ML]([\d.]+),", page.locator(f'[data-panel="loss"] .ik-line-{kind}').get_attribute("d"))
         assert len(points) >= N_STEPS, kind
     assert page.locator(".ik-slider").get_attribute("aria-valuetext").rstrip(", ") == f"step {int(steps[12]):,}"
-    expect(page.get_by_text("training step (log scale)")).to_be_visible()
+    expect(page.get_by_text("training step (log scale)").last).to_be_visible()
     expect(page.locator('[data-value="tokens"]')).to_have_count(0)
 
 
@@ -93,7 +93,7 @@ def test_a_history_without_its_tokens_is_drawn_in_steps(opened, history):
 def test_a_phase_change_that_was_not_found_is_not_shaded(opened, history, found):
     rejected = dataclasses.replace(find_phase_change(history, n_resamples=8), found=found)
     page = opened(PhaseExplorer(history, phase=rejected))
-    assert page.locator(".ik-window").count() == 4 and page.locator(".ik-window[width]").count() == 0
+    assert page.locator(".ik-window").count() == 5 and page.locator(".ik-window[width]").count() == 0
     assert page.locator(".ik-intervals[d], .ik-bump").count() == 0
     expect(page.get_by_text("phase window")).to_have_count(0)
 
@@ -101,12 +101,12 @@ def test_a_phase_change_that_was_not_found_is_not_shaded(opened, history, found)
 def test_a_control_that_does_not_know_its_tokens_has_all_drawn_in_steps(opened, history):
     control = history.isel(step=slice(0, 12)).drop_vars("tokens_seen")
     page = opened(PhaseExplorer(history, phase=WINDOW, control=control))
-    expect(page.get_by_text("training step (log scale)")).to_be_visible()
+    expect(page.get_by_text("training step (log scale)").last).to_be_visible()
     drawn = page.locator('[data-panel="icl"] .ik-line-control').get_attribute("d")
     steps, width = history["step"].values.astype(float), axis_width(page)
     last = float(re.findall(r"[ML]([\d.]+),", drawn)[-1])
     assert last == pytest.approx(width * np.log(steps[11] / steps[0]) / np.log(steps[-1] / steps[0]), abs=0.6)
-    shade = page.locator(".ik-window").first
+    shade = page.locator(".ik-details .ik-window").first
     start = np.interp(WINDOW[0], history["tokens_seen"], steps)
     expected = width * np.log(start / steps[0]) / np.log(steps[-1] / steps[0])
     assert float(shade.get_attribute("x")) == pytest.approx(expected, abs=0.6)
@@ -131,8 +131,8 @@ def test_heads_are_searched_sorted_and_highlighted(explorer, history):
     pin = explorer.get_by_role("button", name="Highlight head 0.2")
     pin.click()
     expect(pin).to_have_attribute("aria-pressed", "true")
-    expect(explorer.locator(".ik-dot-pinned")).to_have_count(1)
-    expect(explorer.locator(".ik-cell-pinned")).to_have_count(1)
+    expect(explorer.locator(".ik-ring")).to_have_count(1)
+    expect(explorer.locator(".ik-cell-marked")).to_have_count(1)
 
 
 def test_any_score_is_shown(explorer, history):
@@ -182,7 +182,7 @@ def test_a_pattern_that_the_page_lacks_is_said_to_be_missing(opened, history, mo
     page = opened(PhaseExplorer(history))
     expect(page.locator(".ik-overlay[data-shown='23/4/0']")).to_be_visible()
     page.locator('[data-choice="head"]').select_option(label="0.2")
-    expect(page.get_by_text("was not saved with this page")).to_be_visible()
+    expect(page.get_by_text("was not saved with this page, and no kernel answers")).to_be_visible()
 
 
 def test_two_runs_step_on_one_clock(opened, history):

@@ -1,10 +1,11 @@
-import { integer } from "../common/format";
 import { html } from "../common/dom";
 import { headTrait } from "../common/heads";
 import { oneOf, type Trait } from "../common/link";
 import { PageModel } from "../common/model";
 import { inColumns, mounted } from "../common/shell";
+import { StepClock } from "../common/step_clock";
 import { Stepper } from "../common/stepper";
+import { explain } from "../explorer/captions";
 import { type Header, History } from "../explorer/history";
 import { PatternView } from "../explorer/pattern";
 import { PatternSeries } from "../explorer/pattern_series";
@@ -16,7 +17,10 @@ import { CircuitPanel } from "./panel";
 type OwnHeader = Pick<Header, "arrays" | "layers" | "heads" | "tokens" | "series" | "patternScale" | "model" | "circuit"> & { stepped: boolean };
 
 /** What an explorer has and a circuit does not. */
-const WITHOUT = { views: [], scores: [], texts: [], window: null, intervals: null, bump: null, control: null, iclPositions: null };
+const WITHOUT = {
+  ...{ views: [], scores: [], roles: [], texts: [], window: null, intervals: null, bump: null, control: null, iclPositions: null, nExamples: null },
+  ...{ verdict: "", queries: [], targets: [], hero: null },
+};
 
 /** CircuitView. */
 export const mount = mounted<State>(explorer + styles, (root, model, alert) => {
@@ -27,15 +31,8 @@ export const mount = mounted<State>(explorer + styles, (root, model, alert) => {
   const series = new PatternSeries(header.series, header.arrays, history.arrays, new PageModel({}), () => {});
   const context = { history, store, series, alert, root };
   const views = [new CircuitPanel(context), ...(series.any ? [new PatternView(context)] : [])];
-  const clock = {
-    size: history.nSteps,
-    get place() {
-      return store.state.index;
-    },
-    go: (index: number) => store.set({ index }),
-    words: (): [string, string] => [`step ${integer(history.steps[store.state.index]!)}`, ""],
-  };
-  const stepper = header.stepped ? new Stepper(clock, "Checkpoint", alert) : undefined;
+  for (const { panel } of views) explain(panel);
+  const stepper = header.stepped ? new Stepper(new StepClock(store, "index", history.steps), "Checkpoint", alert) : undefined;
   stepper?.readout.classList.add("ik-step-short");
   if (stepper) root.append(html("div", { class: "ik-toolbar", role: "group", "aria-label": "Checkpoint" }, ...stepper.elements));
   root.append(inColumns(...views.map((view) => [view])));

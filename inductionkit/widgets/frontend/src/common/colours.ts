@@ -33,8 +33,12 @@ export class ColourScale {
   }
 
   rgb(value: number): Colour {
-    const share = Math.min(Math.max((value - this.low) / (this.high - this.low), 0), 1);
-    return between(this.stops, share);
+    return between(this.stops, this.share(value));
+  }
+
+  /** Where a value lies on the scale, 0 to 1. */
+  share(value: number): number {
+    return Math.min(Math.max((value - this.low) / (this.high - this.low), 0), 1);
   }
 
   css(value: number): string {

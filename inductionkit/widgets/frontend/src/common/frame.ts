@@ -18,13 +18,16 @@ interface Axes {
 /** Marks may reach this far out of the plot, to the side and by default upwards, before they are cut. */
 const BLEED = 7;
 
-/** An SVG with axes, a clipped `plot` for marks, and an unclipped `front` for labels. */
+/** Axes below, then a canvas if one is asked for, then an SVG: a clipped `plot` for marks, an unclipped `front` for labels. */
 export class Frame {
   readonly svg: SVGSVGElement;
   readonly plot: SVGSVGElement;
   readonly front: SVGGElement;
   width = 1;
-  private readonly stage = html("div", { class: "ik-stage" });
+  /** The whole, with its margins. */
+  outerWidth = 1;
+  readonly stage = html("div", { class: "ik-stage" });
+  private readonly ground: SVGSVGElement;
   private layer: Layer | undefined;
   private readonly xAxis: SVGGElement;
   private readonly yAxis: SVGGElement;
@@ -38,12 +41,13 @@ export class Frame {
     private readonly bleed = BLEED,
   ) {
     this.svg = svg("svg", { class: "ik-chart", role: "img", "aria-label": description, height: outerHeight });
-    this.stage.append(this.svg);
+    this.ground = svg("svg", { class: "ik-ground", "aria-hidden": "true", height: outerHeight });
+    this.stage.append(this.ground, this.svg);
     body.append(this.stage);
     const { left, top } = margin;
-    this.xAxis = svg("g", { class: "ik-axis", transform: `translate(${left},${top + this.height})` }, this.svg);
-    this.yAxis = svg("g", { class: "ik-axis", transform: `translate(${left},${top})` }, this.svg);
-    this.titles = svg("g", { class: "ik-axis-title" }, this.svg);
+    this.xAxis = svg("g", { class: "ik-axis", transform: `translate(${left},${top + this.height})` }, this.ground);
+    this.yAxis = svg("g", { class: "ik-axis", transform: `translate(${left},${top})` }, this.ground);
+    this.titles = svg("g", { class: "ik-axis-title" }, this.ground);
     // A nested svg clips without an id, which could clash with another widget's on the same page.
     this.plot = svg("svg", { class: "ik-plot" }, this.svg);
     this.front = svg("g", { transform: `translate(${left},${top})` }, this.svg);
@@ -55,8 +59,9 @@ export class Frame {
 
   resize(outerWidth: number): void {
     const { left, right, top } = this.margin;
+    this.outerWidth = outerWidth;
     this.width = Math.max(outerWidth - left - right, 40);
-    setAll(this.svg, { width: outerWidth, viewBox: `0 0 ${outerWidth} ${this.outerHeight}` });
+    for (const each of [this.ground, this.svg]) setAll(each, { width: outerWidth, viewBox: `0 0 ${outerWidth} ${this.outerHeight}` });
     const [width, height] = [this.width + 2 * BLEED, this.height + 2 * this.bleed];
     setAll(this.plot, { x: left - BLEED, y: top - this.bleed, width, height });
     setAll(this.plot, { viewBox: `${-BLEED} ${-this.bleed} ${width} ${height}` });
@@ -87,7 +92,7 @@ export class Frame {
   beginLayer(): CanvasRenderingContext2D {
     if (!this.layer) {
       this.layer = new Layer();
-      this.stage.prepend(this.layer.element);
+      this.ground.after(this.layer.element);
     }
     const { left, top } = this.margin;
     Object.assign(this.layer.element.style, { left: `${left - BLEED}px`, top: `${top - BLEED}px` });

@@ -7,6 +7,8 @@ const INTERVAL_MS = 60;
 export interface Trait<State> {
   name: string;
   field: keyof State;
+  /** Another field of which the trait's value depends. */
+  also?: keyof State;
   toTrait(state: State): unknown;
   /** What a value of the trait changes in the state: nothing, where it cannot be shown. */
   toState(value: unknown, state: State): Partial<State>;
@@ -47,7 +49,8 @@ export function link<State extends object>(model: Model, store: Store<State>, tr
   // While a slider moves, the kernel hears of its place now and then, and of the last one in any case.
   store.subscribe((changed) => {
     for (const trait of traits) {
-      if (changed.has(trait.field) && !alike(trait.toTrait(store.state), model.get(trait.name))) pending.add(trait);
+      const moved = changed.has(trait.field) || (trait.also !== undefined && changed.has(trait.also));
+      if (moved && !alike(trait.toTrait(store.state), model.get(trait.name))) pending.add(trait);
     }
     if (pending.size) timer ??= setTimeout(toModel, Math.max(sent + INTERVAL_MS - performance.now(), 0));
   });

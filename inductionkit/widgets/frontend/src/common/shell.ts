@@ -2,7 +2,7 @@ import { Alert } from "./alert";
 import { html } from "./dom";
 import { link, type Trait } from "./link";
 import type { Model } from "./model";
-import type { Mount } from "./page";
+import { isPage, type Mount } from "./page";
 import { Stage, type View } from "./stage";
 import type { Changed, Store } from "./store";
 import common from "./style.css";
@@ -23,8 +23,11 @@ export interface Content {
 /** A widget's root in `container`, with what `fill` makes of it and its errors below. Returns what takes it down. */
 export function show(container: HTMLElement, styles: string, fill: (root: HTMLElement, alert: Alert) => Content): () => void {
   const alert = new Alert();
-  const root = html("div", { class: "ik-root", [NO_SHORTCUTS]: "true" });
-  container.append(html("style", {}, common + styles), root);
+  // The sheet lies in the rule of a class that this root alone has: it reaches no other widget of the page.
+  const scope = `ik-${crypto.getRandomValues(new Uint32Array(2)).join("-")}`;
+  // A press on a curve gives the widget the focus, and with it the keys.
+  const root = html("div", { class: `ik-root ${scope}`, tabindex: -1, [NO_SHORTCUTS]: "true" });
+  container.append(html("style", {}, `.${scope} {${common + styles}}`), root);
   let content: Content | undefined;
   try {
     content = fill(root, alert);
@@ -34,11 +37,19 @@ export function show(container: HTMLElement, styles: string, fill: (root: HTMLEl
   root.append(alert.element);
   // Notebook reads it of the very element that has the focus.
   root.addEventListener("focusin", (event) => (event.target as Element).setAttribute(NO_SHORTCUTS, "true"));
-  root.addEventListener("keydown", alert.guard((event: KeyboardEvent) => {
-    content?.onKey?.(event);
+  const onKey = alert.guard((event: KeyboardEvent) => {
+    const modified = event.ctrlKey || event.altKey || event.metaKey || event.shiftKey;
+    if (!event.defaultPrevented && !modified) content?.onKey?.(event);
+  });
+  root.addEventListener("keydown", (event) => {
+    onKey(event);
     if (OWN_KEYS.has(event.key)) event.stopPropagation();
-  }));
+  });
+  // On a page of its own, keys are the widget's before anything has the focus.
+  const onPageKey = (event: KeyboardEvent): void => void (event.target === document.body && onKey(event));
+  if (isPage(container)) document.addEventListener("keydown", onPageKey);
   return () => {
+    document.removeEventListener("keydown", onPageKey);
     content?.stop();
     container.replaceChildren();
   };

@@ -40,7 +40,11 @@ export class Stage<State> {
   private draw(view: View<State>): void {
     const width = widthOf(view);
     this.widths.set(view, width);
-    if (width > 0) this.alert.guard(() => view.draw(width))();
+    if (width > 0) return this.alert.guard(() => view.draw(width))();
+    // Hosts hide a page while they change its theme, for so short that no size changes that the observer has seen:
+    // watched afresh, the view is drawn once it has a width again.
+    this.sizes.unobserve(view.panel.body);
+    this.sizes.observe(view.panel.body);
   }
 }
 

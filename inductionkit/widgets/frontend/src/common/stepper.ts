@@ -33,6 +33,14 @@ export class Slider {
     return [this.slider, this.readout];
   }
 
+  /** Left and right step, wherever in the widget the focus is, unless what has it takes these keys itself. */
+  onKey(event: KeyboardEvent): void {
+    const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+    if (!step || (event.target as Element).closest("select, input")) return;
+    event.preventDefault();
+    this.clock.go(Math.min(Math.max(this.clock.place + step, 0), this.clock.size - 1));
+  }
+
   update(): void {
     const { size, place } = this.clock;
     const [first, second] = this.clock.words();
@@ -51,6 +59,8 @@ export class Stepper extends Slider {
   private readonly icon = svg("path");
   private timer: ReturnType<typeof setInterval> | undefined;
   private playedTo = 0;
+  private end = 0;
+  private ended: (() => void) | undefined;
 
   constructor(
     clock: Clock,
@@ -77,31 +87,42 @@ export class Stepper extends Slider {
   }
 
   /** Space plays, wherever in the widget the focus is, unless what has it takes spaces itself. */
-  onKey(event: KeyboardEvent): void {
+  override onKey(event: KeyboardEvent): void {
+    super.onKey(event);
     const target = event.target as HTMLElement;
     if (event.key !== " " || target.closest("button, select, input:not(.ik-slider)") || this.play.disabled) return;
     event.preventDefault();
     this.toggle();
   }
 
+  /** Play from one place to another, so many milliseconds at each; `ended` is called at the end, or when it is stopped. */
+  playOnce(from: number, to: number, ms: number, ended?: () => void): void {
+    this.stop();
+    [this.end, this.ended] = [to, ended];
+    this.goTo(from);
+    this.timer = setInterval(this.alert.guard(() => this.advance()), ms);
+    this.showPlaying();
+  }
+
   stop(): void {
     clearInterval(this.timer);
     this.timer = undefined;
     this.showPlaying();
+    const { ended } = this;
+    this.ended = undefined;
+    ended?.();
   }
 
   private toggle(): void {
     const { place, size } = this.clock;
     if (this.timer !== undefined) return this.stop();
-    this.goTo(place === size - 1 ? 0 : place);
-    this.timer = setInterval(this.alert.guard(() => this.advance()), FRAME_MS);
-    this.showPlaying();
+    this.playOnce(place === size - 1 ? 0 : place, size - 1, FRAME_MS);
   }
 
   private advance(): void {
     const next = this.clock.place + 1;
-    if (next < this.clock.size) this.goTo(next);
-    if (next >= this.clock.size - 1) this.stop();
+    if (next <= this.end) this.goTo(next);
+    if (next >= this.end) this.stop();
   }
 
   private goTo(place: number): void {

@@ -2,10 +2,10 @@ import { between, type Colour } from "./colours";
 
 export type Theme = "light" | "dark";
 
-/** Okabe and Ito's colours, told apart by colour-blind readers; the darker ones on white, the lighter on black. */
+/** Told apart by colour-blind readers, and none of them blue, orange or pink: these mean better, worse and chosen. */
 const FEW_LAYERS: Record<Theme, string[]> = {
-  light: ["#0072b2", "#d55e00", "#00856a", "#b8558f", "#7a6a00", "#4f5bd5"],
-  dark: ["#56b4e9", "#f0944d", "#2fc39b", "#e08fc0", "#e6d84a", "#9aa7ff"],
+  light: ["#00856a", "#6f42c1", "#7a6a00"],
+  dark: ["#2fc39b", "#b79cff", "#e6d84a"],
 };
 /** Viridis, at even distances. */
 const VIRIDIS: Colour[] = [

@@ -2,29 +2,16 @@ import type { Values } from "../common/arrays";
 import { count, integer } from "../common/format";
 import type { Model } from "../common/model";
 import { nearest } from "../common/nearest";
+import { StepClock } from "../common/step_clock";
 import type { Clock } from "../common/stepper";
 import { clockOf } from "./history";
 import type { Side } from "./side";
+import type { State } from "./state";
 
 /** The checkpoints of one run. */
-export class RunClock implements Clock {
-  constructor(private readonly side: Side) {}
-
-  get size(): number {
-    return this.side.context.history.nSteps;
-  }
-
-  get place(): number {
-    return this.side.context.store.state.index;
-  }
-
-  go(place: number): void {
-    this.side.context.store.set({ index: place });
-  }
-
-  words(): [string, string] {
-    const { steps, tokens } = this.side.context.history;
-    return [`step ${integer(steps[this.place]!)}`, tokens ? `${count(tokens[this.place]!)} tokens` : ""];
+export class RunClock extends StepClock<State> {
+  constructor({ context: { history, store } }: Side) {
+    super(store, "index", history.steps, history.tokens);
   }
 
   stop(): void {}

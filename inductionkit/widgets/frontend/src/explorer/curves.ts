@@ -17,8 +17,10 @@ interface Options {
   variable: string;
   height: number;
   titled: boolean;
-  /** Draw what was logged between the checkpoints and the bump, and leave the first steep fall out of the axis. */
+  /** Draw the bump, and leave the first steep fall out of the axis. */
   isLoss?: boolean;
+  /** Draw what training logged between the checkpoints. */
+  logged?: boolean;
 }
 
 /** The part of a curve above the value axis is cut close to it. */
@@ -30,23 +32,23 @@ const FALL_BEFORE_WINDOW = 0.6;
 /** One value per checkpoint over training. */
 export class CurveView implements View {
   readonly panel: Panel;
-  private readonly frame: TrainingFrame;
+  protected readonly frame: TrainingFrame;
   private readonly paths: { path: SVGPathElement; curve: Curve }[] = [];
   private readonly bump: Bump | undefined;
   private readonly dots: SVGGElement;
   private readonly current: SVGCircleElement;
   private readonly curve: Curve | undefined;
-  private y = scaleLinear();
+  protected y = scaleLinear();
 
   constructor(
-    private readonly context: Context,
+    protected readonly context: Context,
     private readonly options: Options,
   ) {
     const { history } = context;
     const { window, intervals, bump, control: controlName } = history.header;
     this.panel = new Panel(options.name, options.title, options.unit);
     this.frame = new TrainingFrame(context, this.panel.body, `${options.title} over training`, options.height, options.titled, BLEED);
-    const [log, control] = [options.isLoss ? history.log : undefined, history.control(options.variable)];
+    const [log, control] = [options.logged ? history.log : undefined, history.control(options.variable)];
     this.curve = history.curve(options.variable);
     if (options.isLoss && bump) this.bump = new Bump(context, this.frame.plot, bump);
     if (control) this.addPath("control", control, label(controlName!));
@@ -62,7 +64,7 @@ export class CurveView implements View {
     this.frame.resize(width);
     const { axis } = this.context;
     axis.resize(this.frame.width);
-    this.y = scaleLinear().domain(this.domain()).nice(5).range([this.frame.height, 0]);
+    this.y = scaleLinear().domain(this.domain()).nice(10).range([this.frame.height, 0]);
     this.frame.drawAxes(this.y, 4);
     for (const { path, curve } of this.paths) path.setAttribute("d", this.frame.path(curve, this.y));
     this.bump?.draw(this.y);
@@ -99,8 +101,9 @@ export class CurveView implements View {
     const { runs } = this.context;
     const from = this.options.isLoss ? this.fallEnds() : 0;
     const curvesOf = (run: History): (Curve | undefined)[] => [
-      run.curve(this.options.variable) ?? run.log,
+      run.curve(this.options.variable),
       run.control(this.options.variable),
+      this.options.logged ? run.log : undefined,
     ];
     const curves = runs.flatMap(curvesOf).filter((curve) => curve !== undefined);
     const seen = curves.flatMap((curve) => this.valuesFrom(curve, from));

@@ -21,6 +21,8 @@ export class ElapsedAxis implements Along {
     private readonly history: History,
     private readonly runs: readonly History[],
     choice: Choice,
+    /** Where a log axis begins at the earliest, on the run's own clock. */
+    private readonly from = 0,
   ) {
     this.choose(choice);
   }
@@ -31,6 +33,8 @@ export class ElapsedAxis implements Along {
     let [low, high] = extent(choice.scale === "log" ? all.filter((value) => value > 0) : all) ?? [1, 10];
     if (low === high) [low, high] = [low / 2, high * 2 || 1];
     this.hasStart = choice.scale === "log" && all.some((value) => value <= 0);
+    const from = this.from > 0 && choice.scale === "log" ? this.history.on(choice.unit, this.from) : 0;
+    if (from > low && from < high) [low, this.hasStart] = [from, false];
     if (this.hasStart) low /= (high / low) ** ROOM_FOR_START;
     this.scale = (choice.scale === "log" ? scaleLog() : scaleLinear()).domain([low, high]);
   }

@@ -9,8 +9,10 @@ import { AxisChoices, Choices } from "./choices";
 import { RunClock, SharedClock } from "./clock";
 import circuit from "../circuit/circuit.css";
 import styles from "./explorer.css";
+import { Hero } from "./hero";
+import heroStyles from "./hero.css";
 import { type Header, History } from "./history";
-import { runLayout, sidesLayout } from "./layout";
+import { heroLayout, runLayout, sidesLayout } from "./layout";
 import { Side } from "./side";
 import { SideModel } from "./side_model";
 import type { Settings } from "./state";
@@ -23,9 +25,10 @@ const OF_ONE_CHECKPOINT = ["grid", "scatter", "circuit", "pattern", "text"];
 export function mount(container: HTMLElement, model: Model): () => void {
   let sides: Side[] = [];
   const open = (settings: readonly Settings[]): (() => void) =>
-    show(container, styles + circuit, (root, alert) => {
+    show(container, styles + circuit + heroStyles, (root, alert) => {
+      const first = sides.length === 0;
       sides = readSides(root, model, alert, settings);
-      return fill(root, model, alert, sides);
+      return fill(root, model, alert, sides, first);
     });
   let close = open([]);
   const showAnew = (): void => {
@@ -42,7 +45,8 @@ export function mount(container: HTMLElement, model: Model): () => void {
   };
 }
 
-function fill(root: HTMLElement, model: Model, alert: Alert, sides: readonly Side[]): Content {
+/** `first` is false where the same history was shown before it grew. */
+function fill(root: HTMLElement, model: Model, alert: Alert, sides: readonly Side[], first: boolean): Content {
   const contexts = sides.map(({ context }) => context);
   const clock = sides.length > 1 ? new SharedClock(sides, model) : new RunClock(sides[0]!);
   const stepper = new Stepper(clock, "Checkpoint", alert);
@@ -52,9 +56,11 @@ function fill(root: HTMLElement, model: Model, alert: Alert, sides: readonly Sid
   const ofRun = choices.map(({ elements }) => elements);
   const tools = [...stepper.elements, ...(sides.length > 1 ? [] : ofRun[0]!), ...(overTraining ? axis.elements : [])];
   const toolbar = html("div", { class: "ik-toolbar", role: "group", "aria-label": "Checkpoint and what is shown" }, ...tools);
-  root.append(toolbar, sides.length > 1 ? sidesLayout(sides, ofRun) : runLayout(sides[0]!));
+  const hero = sides.length === 1 && contexts[0]!.history.header.hero ? new Hero(sides[0]!) : undefined;
+  if (hero) root.append(hero.heading, toolbar, ...heroLayout(hero, sides[0]!));
+  else root.append(toolbar, sides.length > 1 ? sidesLayout(sides, ofRun) : runLayout(sides[0]!));
 
-  const stages = sides.map(({ views }) => new Stage([...views.values()], alert));
+  const stages = sides.map(({ views }) => new Stage([...(hero?.views ?? []), ...views.values()], alert));
   const describeAll = (): void => sides.forEach((side, index) => describe(root, side, index));
   for (const [index, { context }] of sides.entries()) {
     context.store.subscribe(alert.guard((changed) => {
@@ -63,6 +69,7 @@ function fill(root: HTMLElement, model: Model, alert: Alert, sides: readonly Sid
       if (changed.has("scale") || changed.has("unit")) {
         axis.update();
         context.axis.choose(context.store.state);
+        hero?.chooseAxis();
         stages[index]!.drawAll();
       } else stages[index]!.update(changed);
       describeAll();
@@ -72,10 +79,12 @@ function fill(root: HTMLElement, model: Model, alert: Alert, sides: readonly Sid
   describeAll();
   const nLayers = Math.max(...contexts.map(({ history }) => history.header.layers.length));
   const unfollow = followTheme(root, nLayers, () => stages.forEach((stage) => stage.drawAll()));
+  if (first) hero?.playWhenSeen(root, stepper);
   return {
     onKey: (event) => stepper.onKey(event),
     stop: () => {
       for (const part of [stepper, ...stages, clock, ...sides]) part.stop();
+      hero?.stop();
       unfollow();
     },
   };

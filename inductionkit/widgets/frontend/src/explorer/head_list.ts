@@ -1,11 +1,11 @@
 import { choice } from "../common/controls";
 import { html } from "../common/dom";
 import { integer } from "../common/format";
+import { SEARCH_FIELD } from "../common/head_search";
 import type { Changed } from "../common/store";
 import { scoreText } from "./scores";
-import { findHeads } from "./search";
 import { type Field, pick, type State } from "./state";
-import { type Context, sharedExtent, words } from "./view";
+import { type Context, foundHeads, sharedExtent, words } from "./view";
 
 /** More rows than these are not read, and each costs at every step; a search narrows them. */
 const MAX_ROWS = 24;
@@ -19,6 +19,7 @@ interface Row {
   pin: HTMLButtonElement;
   pick: HTMLButtonElement;
   name: HTMLElement;
+  role: HTMLElement;
   value: HTMLElement;
   /** What it shows. */
   shown: string;
@@ -37,7 +38,7 @@ export class HeadList {
 
   constructor(private readonly context: Context) {
     const { history, store, alert } = context;
-    this.field = html("input", { type: "search", class: "ik-search", placeholder: "1.3, layer 1, head 2", "aria-label": "Search heads" });
+    this.field = html("input", SEARCH_FIELD);
     this.field.addEventListener("input", alert.guard(() => store.set({ search: this.field.value })));
     const options = [BY_NAME, ...history.scores].map((name) => new Option(words(name), name));
     const { element: sort, select } = choice("Sort by", options, alert.guard(() => this.show()));
@@ -64,8 +65,8 @@ export class HeadList {
   private show(): void {
     clearTimeout(this.resting);
     const { history, store, runs } = this.context;
-    const { index, head, heads, search, score } = store.state;
-    const found = findHeads(history.heads, search);
+    const { index, head, heads, score } = store.state;
+    const found = foundHeads(this.context);
     const sorted = this.sorted(found ? [...found] : Array.from({ length: history.heads.n }, (_, other) => other));
     this.shown = sorted.slice(0, MAX_ROWS);
     const hidden = sorted.length - this.shown.length;
@@ -73,18 +74,20 @@ export class HeadList {
     while (this.rows.length < this.shown.length) this.addRow();
     const most = sharedExtent(runs, score)?.[1] ?? 1;
     for (const [place, row] of this.rows.entries()) {
-      const { element, pin, pick, name, value } = row;
+      const { element, pin, pick, name, role, value } = row;
       const own = this.shown[place];
       element.hidden = own === undefined;
       if (own === undefined) continue;
       const number = history.scoreAt(score, index, own);
       const text = scoreText(this.context, score, number);
       const share = Number.isFinite(number) && most > 0 ? Math.min(Math.max(number / most, 0), 1) : 0;
-      const shown = [own, text, share.toFixed(2), own === head, heads.includes(own)].join();
+      const called = history.role(index, own)[0] ?? "";
+      const shown = [own, called, text, share.toFixed(2), own === head, heads.includes(own)].join();
       // A row that is the same as before costs the page nothing.
       if (row.shown === shown) continue;
       row.shown = shown;
       name.textContent = history.heads.name(own);
+      role.textContent = role.title = called;
       value.textContent = text;
       pick.style.backgroundSize = `${(100 * share).toFixed(0)}% 2px`;
       pick.style.backgroundImage = `linear-gradient(var(--ik-layer-${history.heads.layerIndex(own)}) 0 0)`;
@@ -107,10 +110,10 @@ export class HeadList {
 
   private addRow(): void {
     const pin = html("button", { type: "button", class: "ik-pin", title: "Highlight (or shift-click a line or a dot)" }, "★");
-    const [name, value] = [html("span"), html("span", { class: "ik-head-value" })];
-    const pick = html("button", { type: "button", class: "ik-pick" }, name, value);
+    const [name, role, value] = [html("span"), html("span", { class: "ik-head-role" }), html("span", { class: "ik-head-value" })];
+    const pick = html("button", { type: "button", class: "ik-pick" }, name, role, value);
     const element = html("li", { class: "ik-head-row" }, pin, pick);
-    this.rows.push({ element, pin, pick, name, value, shown: "" });
+    this.rows.push({ element, pin, pick, name, role, value, shown: "" });
     this.list.append(element);
   }
 }

@@ -10,8 +10,11 @@ export interface Header {
   views: string[];
   layers: number[];
   heads: number[];
-  scores: { name: string; units: string }[];
+  /** `noPreference` is a score's value for a head that prefers no token, null where that is 0 or not known. */
+  scores: { name: string; units: string; noPreference: number | null }[];
   texts: string[];
+  /** What roles are called, by number: a search finds them by each of the names, of which the first is shown. */
+  roles: string[][];
   tokens: string[][];
   series: SeriesHeader | null;
   patternScale: number;
@@ -19,8 +22,17 @@ export interface Header {
   intervals: [[number, number], [number, number]] | null;
   bump: { ends: [[number, number], [number, number]]; nats: number } | null;
   model: string;
+  /** What was found about a phase change, in one sentence. */
+  verdict: string;
+  /** The token from which each text is read at first, and for each token of each text the place that induction points to. */
+  queries: number[];
+  targets: (number | null)[][];
+  /** Where the hero strip opens, and between which checkpoints it plays; null without one. */
+  hero: { index: number; first: number; last: number } | null;
   control: string | null;
   iclPositions: [number, number] | null;
+  /** How many held-out examples the losses were measured on. */
+  nExamples: number | null;
   circuit?: CircuitHeader;
 }
 
@@ -76,6 +88,15 @@ export class History {
     return this.header.scores.map(({ name }) => name);
   }
 
+  /** What a head's role is called at a checkpoint. */
+  role(index: number, head: number): readonly string[] {
+    return this.header.roles[this.arrays.get("role")?.[index * this.heads.n + head] ?? -1] ?? [];
+  }
+
+  noPreference(name: string): number | null | undefined {
+    return this.header.scores.find((score) => score.name === name)?.noPreference;
+  }
+
   /** A score at every checkpoint, head by head. */
   score(name: string): Values | undefined {
     return this.arrays.get(name);
@@ -119,9 +140,9 @@ export class History {
     return steps[right - 1]! + ((steps[right]! - steps[right - 1]!) * (elapsed - from)) / (to - from);
   }
 
-  /** The query that a text is first read from: its last token. */
-  lastQuery(text: number): number {
-    return Math.max((this.header.tokens[text]?.length ?? 1) - 1, 0);
+  /** The query that a text is first read from; its last token, unless there is one that shows more. */
+  firstQuery(text: number): number {
+    return this.header.queries[text] ?? Math.max((this.header.tokens[text]?.length ?? 1) - 1, 0);
   }
 
   private curveOf(tokens: Values | undefined, steps: Values, name: string): Curve | undefined {

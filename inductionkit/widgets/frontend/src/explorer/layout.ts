@@ -1,5 +1,6 @@
 import { html } from "../common/dom";
 import { label } from "../common/format";
+import type { Hero } from "./hero";
 import type { Side } from "./side";
 
 /** The two columns of one run's views; views in one row stand side by side where there is room. */
@@ -7,6 +8,12 @@ const COLUMNS = [
   [["loss"], ["icl"], ["slopes"], ["trajectories"]],
   [["grid", "scatter"], ["circuit"], ["pattern"], ["text"]],
 ];
+
+/** One run's hero strip, and everything else below it. */
+export function heroLayout(hero: Hero, side: Side): HTMLElement[] {
+  const details = html("section", { class: "ik-details" }, html("h2", {}, "Details"), runLayout(side));
+  return [hero.strip, details];
+}
 
 /** One run: two columns of views, or one where there are few. */
 export function runLayout({ views }: Side): HTMLElement {

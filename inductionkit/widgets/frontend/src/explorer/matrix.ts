@@ -84,6 +84,13 @@ export class Matrix {
     this.cell.style.display = key === null ? "none" : "";
     setAll(this.cell, { x: left + (key ?? 0) * size, y: top, width: Math.max(size, 2), height: Math.max(size, 2) });
     this.marked.replaceChildren();
+    const marked = { query, key };
+    // A marked name takes the place of those that it would lie on.
+    for (const name of this.names.querySelectorAll<SVGTextElement>("[data-axis]")) {
+      const at = marked[name.dataset.axis as keyof Cell];
+      const away = at === null ? Infinity : Math.abs(Number(name.dataset.position) - at) * size;
+      name.style.display = away < NAME_HEIGHT ? "none" : "";
+    }
     if (query < this.tokens.length) this.name(this.marked, query, "query");
     if (key !== null && key < this.tokens.length) this.name(this.marked, key, "key");
   }
@@ -117,7 +124,7 @@ export class Matrix {
       axis === "query"
         ? { x: MARGIN.left - 5, y: MARGIN.top + at, "text-anchor": "end" }
         : { transform: `translate(${MARGIN.left + at},${MARGIN.top - 5}) rotate(-90)`, "text-anchor": "start" };
-    const name = svg("text", { ...place, dy: "0.32em", "data-axis": axis }, parent);
+    const name = svg("text", { ...place, dy: "0.32em", "data-axis": axis, "data-position": position }, parent);
     name.textContent = shortened(visible(this.tokens[position]!), NAME_LENGTH);
   }
 }

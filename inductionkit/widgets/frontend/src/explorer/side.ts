@@ -1,7 +1,9 @@
 import type { Alert } from "../common/alert";
 import { CircuitPanel } from "../circuit/panel";
+import { integer } from "../common/format";
 import { link } from "../common/link";
 import type { Model } from "../common/model";
+import { explain } from "./captions";
 import { CurveView } from "./curves";
 import { ElapsedAxis } from "./elapsed";
 import { PatternSeries } from "./pattern_series";
@@ -23,15 +25,18 @@ const OVER_TRAINING = ["loss", "icl", "slopes", "trajectories"];
 export class Side {
   readonly context: Context;
   readonly views = new Map<string, View>();
+  /** Called when a pattern has arrived that was asked for. */
+  readonly onPattern: (() => void)[] = [];
   private readonly unlink: () => void;
 
   constructor(root: HTMLElement, model: Model, history: History, runs: readonly History[], alert: Alert, settings: Settings) {
     const store = openStore(model, history, runs, settings);
-    const series = new PatternSeries(history.header.series, history.header.arrays, history.arrays, model, () => pattern?.refresh());
+    const series = new PatternSeries(history.header.series, history.header.arrays, history.arrays, model, () => this.onPattern.forEach((refresh) => refresh()));
     const axis = new ElapsedAxis(history, runs, store.state);
     this.context = { history, runs, store, axis, series, alert, root };
     this.build();
     const pattern = this.views.get("pattern") as PatternView | undefined;
+    if (pattern) this.onPattern.push(() => pattern.refresh());
     this.unlink = link(model, store, traitsOf(history));
   }
 
@@ -51,6 +56,8 @@ export class Side {
     const { context } = this;
     const { history, series } = context;
     const [early, late] = history.header.iclPositions ?? [];
+    const { nExamples } = history.header;
+    const examples = nExamples ? `, ${integer(nExamples)} held-out examples` : "";
     const scored = history.scores.length > 0 && history.heads.n > 0;
     const drawable: Record<string, boolean> = {
       loss: Boolean(history.curve("loss") ?? history.log),
@@ -69,12 +76,12 @@ export class Side {
       loss: () =>
         new CurveView(context, {
           ...{ name: "loss", title: "Loss", unit: "nats per token", variable: "loss" },
-          ...{ height: LOSS_HEIGHT, titled: last === "loss", isLoss: true },
+          ...{ height: LOSS_HEIGHT, titled: last === "loss", isLoss: true, logged: true },
         }),
       icl: () =>
         new CurveView(context, {
           ...{ name: "icl", title: "In-context-learning score", variable: "icl_score", height: ICL_HEIGHT },
-          ...{ unit: early === undefined ? "nats per token" : `nats, token ${late} minus token ${early}`, titled: last === "icl" },
+          ...{ unit: `nats${early === undefined ? " per token" : `, token ${late} minus token ${early}`}${examples}`, titled: last === "icl" },
         }),
       slopes: () => new SlopeView(context, last === "slopes"),
       trajectories: () => new TrajectoryView(context),
@@ -85,5 +92,6 @@ export class Side {
       text: () => new TextLossView(context),
     };
     for (const view of shown) this.views.set(view, builders[view]!());
+    for (const { panel } of this.views.values()) explain(panel);
   }
 }

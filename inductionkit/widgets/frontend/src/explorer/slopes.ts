@@ -30,7 +30,7 @@ export class SlopeView implements View {
   ) {
     const { alert } = context;
     this.frame = new TrainingFrame(context, this.panel.body, "Loss slope by token index over training, a heat map", HEIGHT, titled, BLEED);
-    this.frame.svg.classList.add("ik-on-map");
+    this.frame.stage.classList.add("ik-on-map");
     this.cell = svg("rect", { class: "ik-cell" }, this.frame.plot);
     this.panel.legend.append(this.bar.element);
     this.frame.svg.addEventListener("pointermove", alert.guard((event: PointerEvent) => {

@@ -8,6 +8,8 @@ import { type Clock, clockOf, type History } from "./history";
 export interface State {
   /** Checkpoint, by index. */
   index: number;
+  /** The checkpoint that the model knows of while others play by themselves. */
+  resting: number | null;
   /** The head whose pattern is shown. */
   head: number;
   /** The highlighted heads. */
@@ -46,16 +48,20 @@ export function openStore(model: Model, history: History, runs: readonly History
   return new Store(initialState(model, traitsOf(history), { ...unchosen(history, runs), ...settings, ...unit }));
 }
 
-/** A text is read from its last token at first. */
+/** A text is read from the token that shows most at first. */
 export function atText(history: History, text: number): Pick<State, "text" | "query" | "key"> {
-  return { text, query: history.lastQuery(text), key: null };
+  return { text, query: history.firstQuery(text), key: null };
 }
 
 export function traitsOf(history: History): Trait<State>[] {
   const { heads, steps, header } = history;
-  const text = oneOf<State>("text", "text", header.texts);
+  const [step, text] = [oneOf<State>("step", "index", steps), oneOf<State>("text", "text", header.texts)];
   return [
-    oneOf("step", "index", steps),
+    {
+      ...{ ...step, also: "resting" },
+      toTrait: ({ index, resting }) => steps[resting ?? index],
+      toState: (value, state) => ({ ...step.toState(value, state), resting: null }),
+    },
     headTrait(heads, "head"),
     headsTrait(heads, "heads"),
     {
@@ -76,7 +82,7 @@ function unchosen(history: History, runs: readonly History[]): State {
   const start = Math.min(...runs.map((run) => (run.header.window ? run.on(unit, run.header.window[0]) : Infinity)));
   const before = Number.isFinite(start) ? history.elapsed(unit).findLastIndex((seen) => seen <= start) : 0;
   return {
-    ...{ index: nSteps - 1, head: 0, heads: [], hover: null, reference: Math.max(before, 0), ...atText(history, 0) },
+    ...{ index: nSteps - 1, resting: null, head: 0, heads: [], hover: null, reference: Math.max(before, 0), ...atText(history, 0) },
     ...{ search: "", score, across: score, up: scores[1] ?? "", colour: "layer" },
     ...{ scale: "log", unit },
   };

@@ -1,5 +1,6 @@
 import { scaleLinear } from "d3-scale";
 import { setAll, svg } from "../common/dom";
+import { asksForScores } from "../common/head_search";
 import { addLayerLegend } from "../common/layers";
 import { nearestWithin } from "../common/nearest";
 import { Panel } from "../common/panel";
@@ -9,14 +10,13 @@ import { layerColour, themeOf } from "../common/theme";
 import { HeadList } from "./head_list";
 import { TrainingFrame } from "./over_training";
 import { scoreChoice, scoreText } from "./scores";
-import { findHeads } from "./search";
 import { type Field, pick, type State } from "./state";
-import { type Context, sharedExtent, type View, words } from "./view";
+import { type Context, foundHeads, sharedExtent, type View, words } from "./view";
 
 const HEIGHT = 196;
 const BLEED = 7;
 const REACH = 9;
-const NAME_HEIGHT = 12;
+const NAME_HEIGHT = 13;
 /** How strongly a line is drawn: found, and not found by a search. Many lines are thinner and fainter. */
 const [FOUND, FEW, FAINT] = [0.5, 64, 0.08];
 const FIELDS: Field[] = ["score", "search", "heads"];
@@ -77,8 +77,9 @@ export class TrajectoryView implements View {
   }
 
   update(changed: Changed<State>): void {
-    if (changed.has("score")) this.draw(this.frame.svg.clientWidth);
-    else if (FIELDS.some((field) => changed.has(field))) this.paint();
+    const { search } = this.context.store.state;
+    if (changed.has("score")) this.draw(this.frame.outerWidth);
+    else if (FIELDS.some((field) => changed.has(field)) || (changed.has("index") && asksForScores(search))) this.paint();
     if (changed.has("head") || changed.has("heads") || changed.has("hover")) this.choose();
     if (changed.has("index")) this.move();
     this.list.update(changed);
@@ -87,8 +88,8 @@ export class TrajectoryView implements View {
   /** Every head's line on the canvas, those that a search does not find faint, the highlighted ones last and thick. */
   private paint(): void {
     const { history, store, root } = this.context;
-    const { search, heads } = store.state;
-    const [found, theme] = [findHeads(history.heads, search), themeOf(root)];
+    const { heads } = store.state;
+    const [found, theme] = [foundHeads(this.context), themeOf(root)];
     const draw = this.frame.beginLayer();
     const many = (found?.size ?? history.heads.n) > FEW;
     draw.lineJoin = "round";
@@ -179,8 +180,8 @@ export class TrajectoryView implements View {
 
   /** The head whose line passes nearest to a place, within reach; only those that a search finds. */
   private headAt(x: number, y: number): number | null {
-    const { history, store } = this.context;
-    const found = findHeads(history.heads, store.state.search);
+    const { history } = this.context;
+    const found = foundHeads(this.context);
     let right = 0;
     while (right < history.nSteps - 1 && this.places[right]! < x) right++;
     const left = Math.max(right - 1, 0);

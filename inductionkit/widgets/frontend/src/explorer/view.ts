@@ -1,4 +1,5 @@
 import type { Alert } from "../common/alert";
+import { findHeads } from "../common/head_search";
 import type * as stage from "../common/stage";
 import type { Store } from "../common/store";
 import type { ElapsedAxis } from "./elapsed";
@@ -24,6 +25,14 @@ export type View = stage.View<State>;
 export function sharedExtent(runs: readonly History[], name: string): [number, number] | null {
   const known = runs.map((run) => run.extent(name)).filter((one) => one !== null);
   return known.length ? [Math.min(...known.map(([low]) => low)), Math.max(...known.map(([, high]) => high))] : null;
+}
+
+/** The heads that the search finds at the current checkpoint; null where it is empty: all of them. */
+export function foundHeads({ history, store }: Context): Set<number> | null {
+  const { index, search, score, heads } = store.state;
+  const value = (name: string, head: number): number => history.scoreAt(name, index, head);
+  const role = (head: number): readonly string[] => history.role(index, head);
+  return findHeads({ heads: history.heads, scores: history.scores, shown: score, value, marked: heads, role }, search);
 }
 
 /** A score's or another name as words. */

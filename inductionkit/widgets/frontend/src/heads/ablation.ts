@@ -1,10 +1,10 @@
 import { choice } from "../common/controls";
 import { html } from "../common/dom";
-import { count, integer } from "../common/format";
 import { headTrait } from "../common/heads";
 import { initialState, oneOf, type Trait } from "../common/link";
 import { inColumns, mounted } from "../common/shell";
 import type { View } from "../common/stage";
+import { StepClock } from "../common/step_clock";
 import { Slider } from "../common/stepper";
 import { Store } from "../common/store";
 import { Ablations, type Context, type Header, metricTitle, type State } from "./ablation_data";
@@ -32,6 +32,7 @@ export const mount = mounted<State>(styles, (root, model, alert) => {
   root.append(title, controls.element, inColumns(left, right), readout);
   return {
     ...{ store, traits, views: [...left, ...right], nLayers: Math.max(data.heads.layers.length, 1) },
+    onKey: (event) => controls.onKey(event),
     changed: () => {
       controls.update();
       const { unit, step, metric } = store.state;
@@ -62,28 +63,17 @@ class Controls {
     const { element, select } = choice("Show", options, alert.guard((index: string) => store.set({ metric: Number(index) })));
     select.style.maxWidth = "none";
     this.metric = select;
-    if (data.nSteps > 1) this.steps = stepSlider(context);
+    const tokens = data.header.elapsed === "tokens" ? data.elapsed : undefined;
+    if (data.nSteps > 1) this.steps = new Slider(new StepClock(store, "step", data.steps, tokens), "Checkpoint", alert);
     this.element.append(...(this.steps?.elements ?? []), element);
+  }
+
+  onKey(event: KeyboardEvent): void {
+    this.steps?.onKey(event);
   }
 
   update(): void {
     this.metric.value = String(this.context.store.state.metric);
     this.steps?.update();
   }
-}
-
-function stepSlider({ data, store, alert }: Context): Slider {
-  const clock = {
-    size: data.nSteps,
-    get place() {
-      return store.state.step;
-    },
-    go: (step: number) => store.set({ step }),
-    words: (): [string, string] => {
-      const { step } = store.state;
-      const tokens = data.header.elapsed === "tokens" ? `${count(data.elapsed[step]!)} tokens` : "";
-      return [`step ${integer(data.steps[step]!)}`, tokens];
-    },
-  };
-  return new Slider(clock, "Checkpoint", alert);
 }

@@ -64,6 +64,6 @@ export class LossByPosition implements View<State> {
   }
 
   update(changed: Changed<State>): void {
-    if (changed.has("unit") || changed.has("hover") || changed.has("step")) this.draw(this.panel.body.clientWidth);
+    if (changed.has("unit") || changed.has("hover") || changed.has("step")) this.draw(this.frame.outerWidth);
   }
 }

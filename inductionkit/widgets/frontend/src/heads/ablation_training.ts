@@ -72,7 +72,7 @@ export class ChangeOverTraining implements View<State> {
   }
 
   update(changed: Changed<State>): void {
-    if (changed.has("metric")) return this.draw(this.panel.body.clientWidth);
+    if (changed.has("metric")) return this.draw(this.frame.outerWidth);
     if (changed.has("step")) this.move();
     this.point();
   }

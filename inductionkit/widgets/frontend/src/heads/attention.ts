@@ -1,13 +1,15 @@
-import { choice } from "../common/controls";
+import { choice, Segments } from "../common/controls";
 import { html } from "../common/dom";
 import { shortened, visible } from "../common/format";
 import { headOptions } from "../common/heads";
+import { MOVES } from "../common/keys";
 import { initialState, type Trait } from "../common/link";
 import { mounted } from "../common/shell";
 import { Store } from "../common/store";
 import { DrawnPattern, loadCircuitsVis, unzipped } from "./circuitsvis";
 import { heading } from "./heading";
 import styles from "./heads.css";
+import { type State, Thumbnails } from "./thumbnails";
 
 interface Header {
   model: string;
@@ -16,11 +18,6 @@ interface Header {
   /** Where each head's pattern lies in the data, compressed: offset and length. */
   places: [number, number][];
   patternScale: number;
-}
-
-interface State {
-  /** The head on show, by its place among those that travelled. */
-  index: number;
 }
 
 /** CircuitsVis shows values as they come. */
@@ -42,7 +39,7 @@ export const mount = mounted<State>(styles, (root, model, alert) => {
       },
     },
   ];
-  const store = new Store(initialState<State>(model, traits, { index: 0 }));
+  const store = new Store(initialState<State>(model, traits, { index: 0, hover: null, hidesFirst: false, scale: "square root" }));
   const place = html("div", { class: "ik-circuitsvis", role: "img", "aria-busy": "true" });
   const status = html("p", { class: "ik-note", role: "status" }, "loading CircuitsVis …");
   const heads = headOptions(header.names);
@@ -53,10 +50,16 @@ export const mount = mounted<State>(styles, (root, model, alert) => {
     button.addEventListener("click", alert.guard(() => store.set({ index: store.state.index + step })));
     return button;
   });
+  const first = html("input", { type: "checkbox", class: "ik-first" });
+  first.addEventListener("change", alert.guard(() => store.set({ hidesFirst: first.checked })));
+  const scale = new Segments("Colours of the small patterns", ["linear", "square root"], alert.guard((value: State["scale"]) => store.set({ scale: value })));
+  const levels = (index: number): Promise<Uint8Array> => readLevels(model.get("_data") as DataView, header, index);
+  const thumbnails = new Thumbnails(header.names, tokens.length, levels, store, root, alert);
+  thumbnails.panel.legend.append(html("label", { class: "ik-choice" }, first, "hide the first token"), scale.element);
   // A few tokens need no large cells.
   place.style.maxWidth = `${Math.min(LABEL_WIDTH + CELL * tokens.length, MAX_WIDTH)}px`;
   const title = heading(header.model, `attention, query by key, on ${tokens.length} tokens`);
-  root.append(title, html("div", { class: "ik-choices" }, steps[0]!, chosen.element, steps[1]!), status, place);
+  root.append(title, html("div", { class: "ik-choices" }, steps[0]!, chosen.element, steps[1]!), thumbnails.panel.element, status, place);
 
   const drawn = loadCircuitsVis(model).then((circuitsVis) => {
     const pattern = new DrawnPattern(circuitsVis);
@@ -66,12 +69,14 @@ export const mount = mounted<State>(styles, (root, model, alert) => {
     return pattern;
   });
   let stopped = false;
+  const onShow = (): string => `${store.state.hover ?? store.state.index},${store.state.hidesFirst}`;
   const show = async (index: number): Promise<void> => {
     place.setAttribute("aria-busy", "true");
+    const wanted = onShow();
     const pattern = await drawn;
-    const rows = await readPattern(model.get("_data") as DataView, header, index);
+    const rows = rowsOf(await levels(index), header, store.state.hidesFirst);
     // Another head may have been chosen meanwhile.
-    if (stopped || index !== store.state.index) return;
+    if (stopped || wanted !== onShow()) return;
     pattern.draw({ tokens, attention: rows, minValue: -1, maxValue: 1 });
     status.textContent = summary(names[index]!, tokens, rows);
     place.setAttribute("aria-label", `Attention pattern of head ${names[index]}, query by key, drawn by CircuitsVis`);
@@ -79,14 +84,26 @@ export const mount = mounted<State>(styles, (root, model, alert) => {
     root.dataset.shown = names[index];
   };
   return {
-    ...{ store, traits, views: [] },
+    ...{ store, traits, views: [thumbnails] },
     changed: () => {
-      const { index } = store.state;
+      const { index, hover } = store.state;
+      first.checked = store.state.hidesFirst;
+      scale.show(store.state.scale);
       chosen.select.value = String(index);
       steps[0]!.disabled = index === 0;
       steps[1]!.disabled = index === names.length - 1;
       root.dataset.head = names[index];
-      show(index).catch((error: unknown) => alert.show(error));
+      show(hover ?? index).catch((error: unknown) => alert.show(error));
+    },
+    // Up is an earlier layer, as the rows stand.
+    onKey: (event) => {
+      const move = MOVES[event.key];
+      if (!move || (event.target as Element).closest("select, input")) return;
+      event.preventDefault();
+      const [layer, head] = header.names[store.state.index]!;
+      const layers = [...new Set(header.names.map(([own]) => own))];
+      const wanted = [layers[layers.indexOf(layer) + move[0]], head + move[1]].join(".");
+      if (names.includes(wanted)) store.set({ index: names.indexOf(wanted) });
     },
     stop: () => {
       stopped = true;
@@ -95,14 +112,17 @@ export const mount = mounted<State>(styles, (root, model, alert) => {
   };
 });
 
-/** The rows of one head, sparse: CircuitsVis makes a block of every entry, and those that round to 0 are white anyway. */
-async function readPattern(data: DataView, { tokens, places, patternScale }: Header, index: number): Promise<number[][]> {
+function readLevels(data: DataView, { places }: Header, index: number): Promise<Uint8Array> {
   const [offset, length] = places[index]!;
-  const packed = await unzipped(new DataView(data.buffer, data.byteOffset + offset, length));
+  return unzipped(new DataView(data.buffer, data.byteOffset + offset, length));
+}
+
+/** The rows of one head, sparse: CircuitsVis makes a block of every entry, and those that round to 0 are white anyway. */
+function rowsOf(packed: Uint8Array, { tokens, patternScale }: Header, hidesFirst: boolean): number[][] {
   return tokens.map((_, query) => {
     const start = (query * (query + 1)) / 2;
     const row: number[] = [];
-    for (let key = 0; key <= query; key++) {
+    for (let key = Number(hidesFirst); key <= query; key++) {
       const level = packed[start + key]!;
       if (level) row[key] = Math.round(level * patternScale * DECIMALS) / DECIMALS;
     }

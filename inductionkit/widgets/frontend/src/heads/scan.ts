@@ -33,7 +33,8 @@ export const mount = mounted<State>(styles, (root, model, alert) => {
     changed: () => {
       const { head, marked } = store.state;
       const told = scan.scores.map((score) => `${spaced(label(score.name))} ${number(score.values[head], score.digits)}`);
-      const text = `head ${heads.name(head)}${marked.includes(head) ? ", marked" : ""}: ${told.join(", ")}`;
+      const about = [...scan.role(head).slice(0, 1), ...(marked.includes(head) ? ["marked"] : [])];
+      const text = `${[`head ${heads.name(head)}`, ...about].join(", ")}: ${told.join(", ")}`;
       // A live region speaks whenever it is written to.
       if (readout.textContent !== text) readout.textContent = text;
       root.dataset.head = heads.name(head);

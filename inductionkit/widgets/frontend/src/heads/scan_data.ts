@@ -3,7 +3,7 @@
 import { type Entry, readArrays, type Values } from "../common/arrays";
 import type { Alert } from "../common/alert";
 import { Heads } from "../common/heads";
-import type { Store } from "../common/store";
+import { type Store, toggled } from "../common/store";
 
 export interface Header {
   arrays: Entry[];
@@ -12,7 +12,11 @@ export interface Header {
   model: string;
   scores: Omit<Score, "values" | "nullValues" | "p" | "threshold">[];
   thresholds: Record<string, number>;
-  meets: number[];
+  /** The role of each head, and by which path it copies; both empty where they are not known. */
+  roles: string[];
+  paths: string[];
+  /** The roles of the heads that `induction_heads` names. */
+  inductionRoles: string[];
   unscored: string[];
 }
 
@@ -24,6 +28,8 @@ export interface Score {
   limit: number;
   signed: boolean;
   digits: number | null;
+  /** Its value for a head that prefers no token, null where that is 0 or not known. */
+  noPreference: number | null;
   /** The range of its null values. */
   nulls: [number, number] | null;
   values: Values;
@@ -69,6 +75,13 @@ export class Scan {
     }));
   }
 
+  /** What a head's role is called. */
+  role(head: number): string[] {
+    const { roles, inductionRoles } = this.header;
+    const role = roles[head];
+    return role ? [role, ...(inductionRoles.includes(role) ? ["induction"] : [])] : [];
+  }
+
   /** The scores with a value at all: those that can be drawn against each other. */
   get axes(): number[] {
     return [...this.scores.keys()].filter((index) => this.scores[index]!.values.some(Number.isFinite));
@@ -77,6 +90,11 @@ export class Scan {
   indexOf(name: unknown): number {
     return Math.max(this.scores.findIndex((score) => score.name === name), 0);
   }
+}
+
+/** Choose a head; or mark it, or no longer. */
+export function mark(store: Store<State>, head: number, more: boolean): void {
+  store.set(more ? { marked: toggled(store.state.marked, head).sort((one, other) => one - other) } : { head });
 }
 
 /** Whether a head lies above every null value or, for a signed score, below every one. */

@@ -1,17 +1,20 @@
 import { html } from "../common/dom";
 import { label } from "../common/format";
 import { ColourScale } from "../common/colours";
+import { HeadMap } from "../common/head_map";
 import { Panel } from "../common/panel";
+import { NO_PREFERENCE } from "../common/scale_bar";
 import type { View } from "../common/stage";
 import type { Changed } from "../common/store";
 import { themeOf } from "../common/theme";
-import { HeadGrid } from "./grid";
 import { number, spaced } from "./numbers";
-import type { Context, Score, State } from "./scan_data";
+import { type Context, mark, type Score, type State } from "./scan_data";
+
+const [WIDTH, MAX_CELL, MAX_HEIGHT] = [244, [28, 28], 300] as const;
 
 interface ScoreMap {
   score: Score;
-  grid: HeadGrid;
+  grid: HeadMap;
   value: HTMLElement;
   ramp: HTMLElement;
 }
@@ -22,9 +25,8 @@ export class Maps implements View<State> {
   private readonly maps: ScoreMap[];
 
   constructor(private readonly context: Context) {
-    const { scan, alert, store } = context;
+    const { scan } = context;
     this.maps = scan.scores.map((score, index) => this.mapOf(score, index === 0));
-    this.maps[0]?.grid.takeKeys(() => store.state.head, alert);
     const figures = this.maps.map((map) => figure(map));
     const maps = html("div", { class: "ik-maps" }, ...figures);
     maps.style.setProperty("--ik-map", `${this.maps[0]!.grid.width}px`);
@@ -34,6 +36,9 @@ export class Maps implements View<State> {
     }
     this.panel.addLegend("dot", "marked head");
     if (scan.scores.some((score) => score.threshold !== undefined)) this.panel.addLegend("threshold", "threshold");
+    for (const { name, noPreference, digits } of scan.scores) {
+      if (noPreference !== null) this.panel.addLegend("notch", `${NO_PREFERENCE}: ${spaced(label(name))} ${number(noPreference, digits)}`);
+    }
     const missing = scan.scores.some((score) => score.values.some(Number.isNaN));
     if (missing) this.panel.addLegend("hatch", "not scored");
     for (const reason of scan.header.unscored) this.panel.body.append(html("p", { class: "ik-note" }, `not scored: ${label(reason)}`));
@@ -43,45 +48,41 @@ export class Maps implements View<State> {
     const theme = themeOf(this.context.root);
     for (const { score, grid, ramp } of this.maps) {
       const colours = new ColourScale(theme, score.signed ? -score.limit : 0, score.limit);
-      grid.paint(colours, (head) => score.values[head]!);
+      grid.paint(colours, (head) => score.values[head]!, (value) => number(value, score.digits));
       ramp.style.background = colours.gradient;
     }
-    this.mark();
     this.point();
   }
 
   update(changed: Changed<State>): void {
-    if (changed.has("marked")) this.mark();
-    if (changed.has("head") || changed.has("hover")) this.point();
+    if (changed.has("head") || changed.has("hover") || changed.has("marked")) this.point();
   }
 
   private mapOf(score: Score, focusable: boolean): ScoreMap {
     const { scan, store, alert } = this.context;
     const keys = focusable ? ". Arrow keys choose a head" : "";
-    const grid = new HeadGrid(
+    const grid = new HeadMap(
       scan.heads,
       {
         description: `${spaced(label(score.name))} by layer and head${keys}`,
-        focusable,
-        choose: (head) => store.set({ head }),
+        ...{ maxCell: MAX_CELL, maxHeight: MAX_HEIGHT },
+        ...(focusable ? { current: () => store.state.head } : {}),
+        choose: (head, more) => mark(store, head, more),
         hover: (hover) => store.set({ hover }),
       },
       alert,
     );
+    grid.resize(WIDTH);
     return { score, grid, value: html("span", { class: "ik-value" }), ramp: html("div", { class: "ik-map-ramp" }) };
-  }
-
-  private mark(): void {
-    for (const { grid } of this.maps) grid.mark(this.context.store.state.marked);
   }
 
   private point(): void {
     const { scan, store } = this.context;
-    const { head, hover } = store.state;
+    const { head, hover, marked } = store.state;
     const shown = hover ?? head;
     this.panel.value.textContent = `head ${scan.heads.name(shown)}`;
     for (const { score, grid, value } of this.maps) {
-      grid.point(head, hover);
+      grid.mark({ chosen: head, hover, marked });
       value.textContent = number(score.values[shown], score.digits);
     }
   }
@@ -102,6 +103,11 @@ function figure({ score, grid, value, ramp }: ScoreMap): HTMLElement {
     const tick = html("i", { class: "ik-map-threshold" });
     tick.style.left = `${place(score.threshold)}%`;
     marks.push(tick);
+  }
+  if (score.noPreference !== null) {
+    const notch = html("i", { class: "ik-notch" });
+    notch.style.left = `${place(score.noPreference)}%`;
+    marks.push(notch);
   }
   const [first, last] = [low, score.limit].map((end) => html("span", {}, number(end, score.digits))) as [HTMLElement, HTMLElement];
   const ends = html("div", { class: "ik-map-ends" }, first, last);

@@ -1,10 +1,11 @@
 import { html } from "../common/dom";
 import { label } from "../common/format";
+import { findHeads, SEARCH_FIELD } from "../common/head_search";
 import { Panel } from "../common/panel";
 import type { View } from "../common/stage";
-import { type Changed, toggled } from "../common/store";
+import type { Changed } from "../common/store";
 import { number, spaced } from "./numbers";
-import { type Context, isBeyond, type State } from "./scan_data";
+import { type Context, isBeyond, mark, type State } from "./scan_data";
 
 /** Rows for the first heads in order; search and order bring the others. */
 const MAX_ROWS = 200;
@@ -21,10 +22,7 @@ interface Column {
 /** The heads in any order, searched by name; a box marks them. */
 export class HeadTable implements View<State> {
   readonly panel = new Panel("table", "Heads", "");
-  private readonly search = html("input", {
-    ...{ type: "search", class: "ik-search", "aria-label": "Search heads" },
-    placeholder: "1.3, layer 1, marked …",
-  });
+  private readonly search = html("input", SEARCH_FIELD);
   private readonly rowsBody = html("tbody");
   private readonly note = html("p", { class: "ik-note" });
   private readonly columns: Column[];
@@ -38,15 +36,17 @@ export class HeadTable implements View<State> {
     this.columns = columnsOf(context);
     const first = scan.scores.findIndex((score) => score.name === "prefix_matching");
     this.order.column = this.columns.findIndex((column) => column.name === scan.scores[Math.max(first, 0)]!.name);
-    const meets = html("button", { type: "button", class: "ik-button", "data-mark": "meets" }, "Mark what meets both thresholds");
-    meets.addEventListener("click", alert.guard(() => store.set({ marked: [...scan.header.meets].sort((a, b) => a - b) })));
-    const none = html("button", { type: "button", class: "ik-button", "data-mark": "none" }, "Mark none");
-    none.addEventListener("click", alert.guard(() => store.set({ marked: [] })));
-    const both = Object.keys(scan.header.thresholds).length ? [meets] : [];
+    const all = Array.from({ length: scan.heads.n }, (_, head) => head);
+    const marks = [...new Set(all.flatMap((head) => scan.role(head))), "none"].map((role) => {
+      const button = html("button", { type: "button", class: "ik-button", "data-mark": role }, role);
+      button.addEventListener("click", alert.guard(() => store.set({ marked: all.filter((head) => scan.role(head).includes(role)) })));
+      return button;
+    });
     this.search.addEventListener("input", alert.guard(() => this.list()));
     const table = html("table", { class: "ik-table" }, html("thead", {}, this.headRow()), this.rowsBody);
     const scroller = html("div", { class: "ik-scroll", tabindex: 0, role: "region", "aria-label": "Table of heads" }, table);
-    this.panel.body.append(html("div", { class: "ik-choices" }, this.search, ...both, none), scroller, this.note);
+    const marking = html("div", { class: "ik-choices", role: "group", "aria-label": "Mark heads by role" }, html("span", {}, "Mark"), ...marks);
+    this.panel.body.append(html("div", { class: "ik-choices" }, this.search), marking, scroller, this.note);
     this.rowsBody.addEventListener("pointerover", alert.guard((event: Event) => store.set({ hover: this.headOf(event) })));
     this.rowsBody.addEventListener("pointerleave", () => store.set({ hover: null }));
     this.rowsBody.addEventListener("click", alert.guard((event: Event) => this.press(event)));
@@ -86,7 +86,7 @@ export class HeadTable implements View<State> {
 
   private list(): void {
     const { scan, store } = this.context;
-    const found = [...Array(scan.heads.n).keys()].filter((head) => matches(this.search.value, this.wordsOf(head)));
+    const found = [...(this.found() ?? Array(scan.heads.n).keys())];
     const { value } = this.columns[this.order.column]!;
     const sign = this.order.down ? -1 : 1;
     const rank = (head: number): number => (Number.isNaN(value(head)) ? Infinity : sign * value(head));
@@ -96,12 +96,23 @@ export class HeadTable implements View<State> {
     this.rowsBody.replaceChildren(...this.shown.map((head) => this.row(head)));
     const left = found.length - this.shown.length;
     const few = left ? `the first ${MAX_ROWS} of ${found.length} heads in this order` : "";
-    this.note.textContent = found.length ? few : "no head by that name";
+    this.note.textContent = found.length ? few : "no such head";
     for (const [index, cell] of this.headers.entries()) {
       const sorted = index === this.order.column ? (this.order.down ? "descending" : "ascending") : "none";
       cell.setAttribute("aria-sort", sorted);
     }
     this.panel.value.textContent = `${store.state.marked.length} marked of ${scan.heads.n}`;
+  }
+
+  /** "> 0.5" is of the score that orders the table, or else of the first to the right in the scatter. */
+  private found(): Set<number> | null {
+    const { scan, store } = this.context;
+    const scores = scan.scores.map(({ name }) => name);
+    const ordering = this.columns[this.order.column]!.name;
+    const shown = scores.includes(ordering) ? ordering : scores[store.state.x]!;
+    const value = (name: string, head: number): number => scan.scores[scores.indexOf(name)]?.values[head] ?? NaN;
+    const role = (head: number): string[] => scan.role(head);
+    return findHeads({ heads: scan.heads, scores, shown, value, marked: store.state.marked, role }, this.search.value);
   }
 
   private row(head: number): HTMLTableRowElement {
@@ -137,8 +148,7 @@ export class HeadTable implements View<State> {
     const head = this.headOf(event);
     if (head === null) return;
     const { store } = this.context;
-    if (event.target instanceof HTMLInputElement) store.set({ marked: toggled(store.state.marked, head).sort((one, other) => one - other) });
-    else store.set({ head });
+    mark(store, head, event.target instanceof HTMLInputElement);
   }
 
   /** Up and down choose the next head in this order. */
@@ -158,19 +168,12 @@ export class HeadTable implements View<State> {
     const name = (event.target as Element).closest("tr")?.dataset.head;
     return this.shown.find((head) => this.context.scan.heads.name(head) === name) ?? null;
   }
-
-  private wordsOf(head: number): string[] {
-    const { scan, store } = this.context;
-    const [layer, number] = scan.heads.pair(head);
-    const marked = store.state.marked.includes(head) ? ["marked"] : [];
-    return [`${layer}.${number}`, `layer ${layer}`, `head ${number}`, ...marked];
-  }
 }
 
 function columnsOf({ scan, store }: Context): Column[] {
   const plain = { strong: () => false, text: () => "" };
   const isMarked = (head: number): number => Number(store.state.marked.includes(head));
-  const mark: Column = { ...plain, name: "mark", title: "marked heads first", value: isMarked };
+  const box: Column = { ...plain, name: "mark", title: "marked heads first", value: isMarked };
   const name: Column = { ...plain, name: "head", title: "layer and head", value: (head) => head };
   const scores = scan.scores.map((score): Column => ({
     name: score.name,
@@ -185,12 +188,12 @@ function columnsOf({ scan, store }: Context): Column[] {
     const text = (head: number): string => number(p[head], P_DIGITS);
     return [{ ...plain, name: `${name} p`, title, text, value: (head) => p[head]! }];
   });
-  return [mark, name, ...scores, ...surprises];
+  return [box, name, ...words("role", "what the head does", scan.header.roles), ...words("path", "how it copies", scan.header.paths), ...scores, ...surprises];
 }
 
-/** `1.3` is a head, `1.` the heads of a layer, and there are words for layer, head and mark; one of several will do. */
-function matches(search: string, words: string[]): boolean {
-  const parts = search.toLowerCase().split(/[,;]+/).map((part) => part.trim()).filter(Boolean);
-  const meant = (part: string, word: string): boolean => (part.endsWith(".") ? word.startsWith(part) : word === part);
-  return parts.length === 0 || parts.some((part) => words.some((word) => meant(part, word)));
+/** A column of words, in the order of the alphabet; nothing where there are none. */
+function words(name: string, title: string, texts: readonly string[]): Column[] {
+  if (!texts.some(Boolean)) return [];
+  const kinds = [...new Set(texts)].sort();
+  return [{ name, title, strong: () => false, text: (head) => texts[head]!, value: (head) => kinds.indexOf(texts[head]!) }];
 }

@@ -39,6 +39,7 @@ export const mount = mounted<State>(styles, (root, model, alert) => {
   root.append(html("div", toolbar, ...slider.elements, chosen.element), inColumns([losses, typical], [clouds]));
   return {
     ...{ store, traits, views: [losses, typical, clouds] },
+    onKey: (event) => slider.onKey(event),
     changed: () => {
       const { size, seed } = store.state;
       slider.update();

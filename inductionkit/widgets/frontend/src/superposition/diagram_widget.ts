@@ -27,7 +27,9 @@ export const mount = mounted<State>(styles, (root, model, alert) => {
     ...{ store, traits: [trait], views: [...maps, ...beside] },
     changed: () => {
       const { cell, hover } = store.state;
-      const text = inWords(diagram, cell);
+      // What is pointed at is shown everywhere; a reader that spoke it would never finish.
+      readout.setAttribute("aria-live", hover === null ? "polite" : "off");
+      const text = inWords(diagram, hover ?? cell);
       if (readout.textContent !== text) readout.textContent = text;
       Object.assign(root.dataset, { cell: pairOf(cell).join(), hover: hover ?? "" });
     },

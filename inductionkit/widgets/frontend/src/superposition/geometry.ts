@@ -16,6 +16,7 @@ const MAX_NAMED = 20;
 export class GeometryView implements View<State> {
   readonly panel: Panel;
   private readonly plot: VectorPlot;
+  private width = 1;
 
   constructor(private readonly context: Context) {
     const { history, store, alert } = context;
@@ -39,12 +40,13 @@ export class GeometryView implements View<State> {
   }
 
   draw(width: number): void {
+    this.width = width;
     this.plot.resize(width, Math.min(width, MAX_SIDE), this.context.history.reach(this.context.store.state.instance));
     this.show();
   }
 
   update(changed: Changed<State>): void {
-    if (changed.has("instance")) this.draw(Math.floor(this.panel.body.clientWidth));
+    if (changed.has("instance")) this.draw(this.width);
     else this.show();
   }
 

@@ -1,6 +1,7 @@
 import { choice } from "../common/controls";
 import { html } from "../common/dom";
-import { integer, label, shortened } from "../common/format";
+import { label, shortened } from "../common/format";
+import { StepClock } from "../common/step_clock";
 import { Stepper } from "../common/stepper";
 import type { Context, State } from "./view";
 
@@ -13,7 +14,8 @@ export class StepBar {
 
   constructor(private readonly context: Context) {
     const { history, store, alert } = context;
-    this.stepper = stepperOf(context);
+    this.stepper = new Stepper(new StepClock(store, "index", history.steps), "Training step", alert);
+    this.stepper.readout.classList.add("ik-step-short");
     this.element.append(...this.stepper.elements);
     const names = history.header.instances.map((name, number) => new Option(shortened(label(name)), String(number)));
     this.instance = this.add("Model", names, alert.guard((value) => store.set({ instance: Number(value) })));
@@ -38,18 +40,4 @@ export class StepBar {
     this.element.append(element);
     return select;
   }
-}
-
-function stepperOf({ history, store, alert }: Context): Stepper {
-  const clock = {
-    size: history.nSteps,
-    get place() {
-      return store.state.index;
-    },
-    go: (index: number) => store.set({ index }),
-    words: (): [string, string] => [`step ${integer(history.steps[store.state.index]!)}`, ""],
-  };
-  const stepper = new Stepper(clock, "Training step", alert);
-  stepper.readout.classList.add("ik-step-short");
-  return stepper;
 }

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
+from unittest import mock
 
 import numpy as np
 import slow_scores
@@ -106,7 +107,7 @@ class SlowModel:
     """A Hugging Face model taken apart into the weights of its query heads; `model` is turned to float64."""
 
     def __init__(self, model: nn.Module):
-        self.model = model.double().eval()
+        self.model = in_double(model.double().eval())
         two_norms = getattr(model.config, "num_ln_in_parallel_attn", None) == 2
         self.names = NAMES[model.config.model_type + ", two norms" * two_norms]
         self.layers = list(model.get_submodule(self.names.layers))
@@ -215,19 +216,22 @@ class SlowModel:
         changes = scale * torch.tensor(self.project(written))
         source, query = torch.arange(n).repeat(n), torch.tensor(queries).repeat_interleave(n)
         logits = []
+        residual: list[torch.Tensor] = []  # some models use the final norm for embeddings too: the last call counts
 
-        def add(module: nn.Module, given: tuple, out: torch.Tensor, sign: int) -> torch.Tensor:
-            stream = torch.tensor(self.project(given[0].numpy()))
-            eps = next(getattr(norm, name) for name in ("eps", "variance_epsilon") if hasattr(norm, name))
+        def add(module: nn.Module, given: tuple, sign: int) -> tuple:
+            stream = torch.tensor(self.project(residual[-1].numpy()))
+            eps = epsilon_of(norm)
             sigma = (stream.square().mean(-1) + eps).sqrt()[torch.arange(n * n), query]
-            out = out.clone()
-            out[torch.arange(n * n), query] += sign * epsilon * changes[source] / sigma[:, None]
-            return out
+            read = given[0].clone()
+            read[torch.arange(n * n), query] += sign * epsilon * changes[source] / sigma[:, None]
+            return (read,)
 
         for sign in (1, -1):
-            with _hooked([norm], partial(add, sign=sign)):
+            with _hooked([norm], _keep_input_in(residual)):
+                handle = self.model.get_output_embeddings().register_forward_pre_hook(partial(add, sign=sign))
                 batch = torch.tensor(tokens)[None].expand(n * n, -1)
                 seen = self.model(batch, use_cache=False).logits
+                handle.remove()
             logits.append(seen[torch.arange(n * n), query])
         rise = (logits[0] - logits[1]) / (2 * epsilon)
         rises = rise[torch.arange(n * n), torch.tensor(own)[source]] - rise.mean(1)
@@ -236,27 +240,26 @@ class SlowModel:
     @torch.no_grad()
     def total_rise(
         self, tokens: np.ndarray, layer: int, head: int, queries: np.ndarray, moved: np.ndarray, own: np.ndarray
-    ) -> np.ndarray:
+    ) -> float:
         """How fast the logit of each query's `own` token, less the mean logit, rises, summed over the queries and
         divided by their number, as the head's output grows by `moved` at all of them; by whole passes."""
-        epsilon = 1e-4
 
-        def add(module: nn.Module, given: tuple, sign: int) -> torch.Tensor:
+        def add(module: nn.Module, given: tuple, step: float) -> torch.Tensor:
             heads = given[0].unflatten(-1, (self.n_heads, -1)).clone()
-            heads[0, queries, head] += sign * epsilon * torch.tensor(moved)
+            heads[0, queries, head] += step * torch.tensor(moved)
             return heads.flatten(-2)
 
-        rises = []
-        for sign in (1, -1):
-            handle = (
-                self.layers[layer].get_submodule(self.names.output).register_forward_pre_hook(partial(add, sign=sign))
-            )
+        def lift(step: float) -> float:
+            output = self.layers[layer].get_submodule(self.names.output)
+            handle = output.register_forward_pre_hook(partial(add, step=step))
             try:
-                logits = self.model(torch.tensor(tokens)[None], use_cache=False).logits[0, queries]
+                with mock.patch("torch.nn.functional.softmax", _double_softmax):  # models compute it in float32
+                    logits = self.model(torch.tensor(tokens)[None], use_cache=False).logits[0, queries]
             finally:
                 handle.remove()
-            rises.append(logits[np.arange(len(queries)), own] - logits.mean(1))
-        return ((rises[0] - rises[1]) / (2 * epsilon)).mean().numpy()
+            return (logits[np.arange(len(queries)), own] - logits.mean(1)).mean().item()
+
+        return (lift(1e-3) - lift(-1e-3)) / 2e-3
 
     @torch.no_grad()
     def loss_without(self, tokens: torch.Tensor, layer: int, head: int) -> float:
@@ -298,6 +301,37 @@ class Run:
     patterns: list[np.ndarray]
     read: list[np.ndarray]
     written: list[np.ndarray]
+
+
+def epsilon_of(norm: nn.Module) -> float:
+    """What a norm adds to the mean square; OLMo's has no name for it."""
+    return next((getattr(norm, name) for name in ("eps", "variance_epsilon") if hasattr(norm, name)), 1e-5)
+
+
+def in_double(model: nn.Module) -> nn.Module:
+    """The model with norms that compute in float32 whatever they are given written out, in double precision."""
+    for module in model.modules():
+        is_norm = "norm" in type(module).__name__.lower() and not list(module.children())
+        if is_norm and not isinstance(module, nn.LayerNorm):
+            eps = epsilon_of(module)
+            module.forward = partial(_double_norm, module.forward, eps)
+    return model
+
+
+_softmax = torch.nn.functional.softmax
+
+
+def _double_softmax(scores: torch.Tensor, dim: int = -1, dtype: object = None) -> torch.Tensor:
+    return _softmax(scores.double(), dim=dim)
+
+
+def _double_norm(original: Callable, eps: float, rows: torch.Tensor) -> torch.Tensor:
+    scale, bias = map(torch.tensor, scale_and_bias(original, rows.shape[-1]))
+    with torch.no_grad():
+        uneven = torch.linspace(-1, 3, rows.shape[-1], dtype=torch.float64)
+        centres = torch.allclose(original(uneven), original(uneven + 1), atol=1e-4)
+    rows = rows - rows.mean(-1, keepdim=True) if centres else rows
+    return rows / (rows.square().mean(-1, keepdim=True) + eps).sqrt() * scale + bias
 
 
 @torch.no_grad()

@@ -30,6 +30,11 @@ WEIGHT_SCORES = ("ov_copying", "qk_trace", "k_composition", "q_composition", "v_
 CLOSE = {"rtol": 1e-4, "atol": 1e-5}
 
 
+def close(name: str) -> dict[str, float]:
+    """How close a score must be to the slow one; parts of some models compute in float32, which whole passes show."""
+    return CLOSE | {"atol": 1e-4} if name == "total_lift" else CLOSE
+
+
 class Architecture:
     """One architecture: its Hugging Face model, the same taken apart, and bridges with raw and folded weights."""
 
@@ -95,7 +100,7 @@ def test_every_score_equals_the_slow_one(architecture, weights):
     found = scan_heads(getattr(architecture, weights), TEXT, scores=names, prompts=PROMPTS)
     assert architecture.expected.keys() == set(names)
     for name in names:
-        np.testing.assert_allclose(found[name], architecture.expected[name], **CLOSE, err_msg=name)
+        np.testing.assert_allclose(found[name], architecture.expected[name], **close(name), err_msg=name)
 
 
 @pytest.mark.parametrize("weights", ["raw", "folded"])
@@ -112,7 +117,7 @@ def test_folders_and_hugging_face_models_score_like_the_bridge(architecture, sou
     architecture.model.config.architectures = None  # as in a model that was never saved
     found = scan_heads(getattr(architecture, source), TEXT, prompts=PROMPTS)
     for name in DEFAULT_SCORES:
-        np.testing.assert_allclose(found[name], architecture.expected[name], **CLOSE, err_msg=name)
+        np.testing.assert_allclose(found[name], architecture.expected[name], **close(name), err_msg=name)
     after = architecture.model.state_dict()
     assert after.keys() == before.keys()
     assert all(torch.equal(after[name], tensor) for name, tensor in before.items())

@@ -83,7 +83,7 @@ def induction_circuit(
         measured = measured_shares(lens, repeats, edges, max_bytes, lambda n: bar.advance(task, n)) if verify else {}
     heads = sorted({*matching, *(head for edge in edges for head in edge[:2])})
     return InductionCircuit(
-        lens.name,
+        lens.label,
         lens.n_layers,
         lens.n_heads,
         _nodes(heads, scores),

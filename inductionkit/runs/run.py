@@ -115,7 +115,7 @@ class Run:
         checkpoint = self.checkpoints[-1] if step is None else self.checkpoint(step)
         model = self.standing_model()
         checkpoint.load_into(model)
-        name_model(model, f"{self.name} at step {checkpoint.step:,}")
+        name_model(model, f"{self.name} at step {checkpoint.step:,}" if len(self.checkpoints) > 1 else self.name)
         return model
 
     def __repr__(self) -> str:

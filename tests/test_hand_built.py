@@ -286,8 +286,6 @@ def grouped_closed_forms(group_of) -> dict[str, list[float]]:
     n, d_model = GROUPED["n_tokens"], GROUPED["d_model"]
     group = np.array([group_of(head) for head in range(4)])
     sign = 1 - 2 * group
-    # The norm multiplies an embedding of length 1 by sqrt(d_model). Head 2's first query attends to BOS alone.
-    lift = np.sqrt(d_model) * (1 - 1 / n) * np.array([1, 1, 24 / 25, 1])
     previous_token = grouped_previous_token()
 
     def composition(shared: int, reading: int) -> float:
@@ -297,7 +295,6 @@ def grouped_closed_forms(group_of) -> dict[str, list[float]]:
     trace = QUERY_FACTOR * n * np.dot(previous_token, sign)
     return {
         "copying": [*sign],
-        "logit_lift": [*(sign * lift)],
         "ov_copying": [*sign, *sign],
         "k_composition": [composition(0 if of_tokens else n, n) for of_tokens in group],
         "v_composition": [composition(n if of_both else 0, 2 * n if of_both else n) for of_both in group],
@@ -308,7 +305,7 @@ def grouped_closed_forms(group_of) -> dict[str, list[float]]:
 @pytest.mark.parametrize("name", grouped_closed_forms(by_group))
 def test_grouped_queries_score_by_their_own_group(grouped_queries, name):
     right, wrong = grouped_closed_forms(by_group)[name], grouped_closed_forms(by_remainder)[name]
-    layers = {"ov_copying": [0, 1], "copying": [0], "logit_lift": [0]}.get(name, [1])
+    layers = {"ov_copying": [0, 1], "copying": [0]}.get(name, [1])
     found = grouped_queries[name].sel(layer=layers).values.flatten().tolist()
     assert found == close(right)
     assert np.abs(np.subtract(right, wrong)).max() > 0.1

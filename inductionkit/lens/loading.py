@@ -141,7 +141,7 @@ def reinitialised(model: Any, seed: int) -> Any:
     """
     with PROCESS_STATE:
         detach_what_modules_keep(model)  # a copy's passes leave things in the model that it was copied from
-    null = copy.deepcopy(model)
+        null = copy.deepcopy(model)
     generator = torch.Generator().manual_seed(seed)
     for parameter in null.parameters():
         if parameter.ndim >= 2:

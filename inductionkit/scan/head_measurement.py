@@ -110,7 +110,7 @@ class HeadScoring(Measurement):
         shares: dict[tuple[str, int], Share] = {}
 
         def score_batch(tokens: Tensor) -> None:
-            wants_lift = any("direct path" in score.needs for score in wanted)
+            wants_lift = bool(on_sample) or any("direct path" in score.needs for score in wanted)
             targets = circuits.unembedding(tokens[:, self.sample]) if wants_lift else None
             to_stripes = attention_to(torch.stack([followers(tokens), earlier_copies(tokens)]))
             kept: dict[int, tuple[Tensor, Tensor]] = {}  # of the sample, by layer, until its readout is known

@@ -70,8 +70,8 @@ class TestHeadScan:
         page.locator('.ik-table tr[data-head="1.1"] .ik-head-button').click()
         expect(root(page)).to_have_attribute("data-head", "1.1")
         expect(page.locator('.ik-map[data-score="copying"] .ik-value')).to_have_text("−0.80")
-        expect(page.locator('[data-panel="scatter"] .ik-value')).to_have_text("head 1.1: 0.70, −0.80")
-        expect(page.locator(".ik-sr")).to_contain_text("head 1.1: prefix matching 0.70, copying −0.80")
+        expect(page.locator('[data-panel="scatter"] .ik-value')).to_have_text("head 1.1, prefix-matching: 0.70, −0.80")
+        expect(page.locator(".ik-sr")).to_contain_text("head 1.1, prefix-matching: prefix matching 0.70, copying −0.80")
 
         click_dot(page, "0.2")
         expect(root(page)).to_have_attribute("data-head", "0.2")
@@ -157,7 +157,7 @@ class TestHeadScan:
         assert x == pytest.approx(dots[0] + (dots[1] - dots[0]) * 0.05 / 0.3, abs=0.1)
         page.locator('[data-choice="up"]').select_option(label="logit lift")
         expect(page.locator(".ik-threshold")).to_have_count(1)
-        expect(page.locator('[data-panel="scatter"] .ik-value')).to_have_text("head 1.0: 0.90, 6.00")
+        expect(page.locator('[data-panel="scatter"] .ik-value')).to_have_text("head 1.0, induction: 0.90, 6.00")
 
     def test_names_of_strangers_and_numbers_beyond_numbers(self, opened):
         scores = some_scores(logit_lift=HOSTILE[0], copying=HOSTILE[2])

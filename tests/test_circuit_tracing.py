@@ -134,9 +134,9 @@ def test_shares_of_both_sides_equal_whole_passes_with_divisions_held(name):
     model = random_hugging_face_model(name).eval()
     lens = Lens(model)
     prompts = two_repeats(lens, PROMPTS)
-    _, parts, reasons = traced_parts(lens, prompts, [(READER, 1)], max_bytes=2**28)
-    assert not reasons
-    found = sum(parts[side, (READER, 1)] for side in "KQ")[:READER].numpy()
+    traced = traced_parts(lens, prompts, [(READER, 1)], max_bytes=2**28)
+    assert not traced.reasons
+    found = sum(traced.parts[side, (READER, 1)] for side in "KQ")[:READER].numpy()
     expected = slow_changes(model, prompts.tokens, prompts.second, head=1)
     assert np.abs(expected).max() > 1e-3
     np.testing.assert_allclose(found, expected, rtol=2e-3, atol=2e-3 * np.abs(expected).max())
@@ -251,12 +251,12 @@ def test_a_head_with_a_window_is_traced_by_what_it_sees():
     )  # fmt: skip
     model = randomised(AutoModelForCausalLM.from_config(config, attn_implementation="eager").eval())
     prompts = two_repeats(Lens(model), PROMPTS)
-    whole, parts, reasons = traced_parts(Lens(model), prompts, [(READER, 1)], max_bytes=2**28)
-    assert reasons == [] and abs(whole["K", (READER, 1)]) < 1e3
+    traced = traced_parts(Lens(model), prompts, [(READER, 1)], max_bytes=2**28)
+    assert traced.reasons == [] and abs(traced.whole["K", (READER, 1)]) < 1e3
     slow = slow_side.SlowModel(copy.deepcopy(model))
     expected = sum(slow_gap(slow, row, prompts.second, 1) for row in prompts.tokens.numpy())
-    assert whole["K", (READER, 1)] == pytest.approx(expected, rel=1e-3)
-    assert np.abs(parts["K", (READER, 1)][:READER]).max() > 1e-3
+    assert traced.whole["K", (READER, 1)] == pytest.approx(expected, rel=1e-3)
+    assert np.abs(traced.parts["K", (READER, 1)][:READER]).max() > 1e-3
 
 
 def test_it_works_where_gradients_are_off():

@@ -232,7 +232,7 @@ def slow_scan(model, prompts: FuzzyPrompts) -> tuple[np.ndarray, np.ndarray]:
     matching, lift = np.empty((2, 2, 3, int(prompts.queries.sum())))
     at = 0
     for row, targets, answers in zip(*(each.numpy() for each in (prompts.tokens, prompts.targets, prompts.answers))):
-        patterns, written, _, _ = slow_scores.run(state, row, 3)
+        patterns, written, _, sigma = slow_scores.run(state, row, 3)
         for i in range(len(row)):
             if not targets[i].any():
                 continue
@@ -245,7 +245,7 @@ def slow_scan(model, prompts: FuzzyPrompts) -> tuple[np.ndarray, np.ndarray]:
                         direction = written[layer][head][j]
                         direction = (direction - direction.mean()) * state["ln_final.weight"]
                         logits = state["unembed.weight"] @ direction
-                        raised += attention[j] * (logits[answers[i]] - logits.mean())
+                        raised += attention[j] * (logits[answers[i]] - logits.mean()) / sigma[i]
                     lift[layer, head, at] = raised
             at += 1
     return matching.mean(-1), lift.mean(-1)
@@ -284,10 +284,12 @@ def test_made_up_patterns_give_their_closed_form():
     pattern = torch.stack([right, even, at_bos])[None]
     assert fuzzy_matching(pattern, prompts).tolist() == pytest.approx([1.0, (1 / 3 + 2 / 4) / 2, 0.0])
     assert prompts.even_attention == pytest.approx((1 / 3 + 2 / 4) / 2)
-    # Source 1 raises the answer of query 2 by 6 nats, source 0 lowers that of query 3 by 8; query 1 does not count.
-    lift = torch.zeros(1, 3, 4, 4)
-    lift[..., 1, 2], lift[..., 0, 3], lift[..., 0, 1] = 6.0, -8.0, 100.0
-    assert fuzzy_logit_lift(pattern, lift, prompts).tolist() == pytest.approx([3.0, (6 / 3 - 8 / 4) / 2, -4.0])
+    # Value j has 1 at place j. Source 1 raises the answer of query 2 by 6 nats, source 0 lowers that of query 3 by 8;
+    # query 1 does not count.
+    gradient = torch.zeros(1, 4, 3, 4)
+    gradient[:, 2, :, 1], gradient[:, 3, :, 0], gradient[:, 1, :, 0] = 6.0, -8.0, 100.0
+    moved = pattern.transpose(1, 2)
+    assert fuzzy_logit_lift(moved, gradient, prompts).tolist() == pytest.approx([3.0, (6 / 3 - 8 / 4) / 2, -4.0])
 
 
 def test_a_scan_says_what_it_measured():

@@ -9,7 +9,7 @@ import xarray as xr
 from ..errors import HistoryError
 from ..history import PER_HEAD, head_scores, validate
 from ..scores.roles import SIDES, RoleRule
-from .result import EDGE_COLUMNS, NODE_FIGURES, InductionCircuit
+from .result import EDGE_COLUMNS, InductionCircuit, node_table
 
 EDGES = ("edge_from", "edge_to", "edge_side", "edge_share")
 
@@ -47,17 +47,10 @@ def circuits_of(history: xr.Dataset) -> list[InductionCircuit]:
         matching = np.argwhere(scores["prefix_matching"][index] >= rule.min_prefix_matching)
         joined = {divmod(int(head), n_heads) for head in ends.ravel()}
         names = sorted(joined | {(int(layer), int(head)) for layer, head in matching})
-        rows = [{name: float(values[(index, *head)]) for name, values in scores.items()} for head in names]
-        nodes = pd.DataFrame(rows, index=_index(names), columns=NODE_FIGURES, dtype=float)
-        nodes.insert(0, "role", [rule.role_of(row) for row in rows])
+        figures = {head: {name: float(array[(index, *head)]) for name, array in scores.items()} for head in names}
         named = [SIDES[number] for number in sides]
         columns = [*np.divmod(ends[0], n_heads), *np.divmod(ends[1], n_heads), named, share[there].astype(float)]
         edges = pd.DataFrame(dict(zip(EDGE_COLUMNS, [*columns, np.full(len(named), np.nan)])))
         model = str(history.attrs.get("model", ""))
-        found.append(InductionCircuit(model, n_layers, n_heads, nodes, edges))
+        found.append(InductionCircuit(model, n_layers, n_heads, node_table(figures, rule), edges))
     return found
-
-
-def _index(heads: list[tuple[int, int]]) -> pd.MultiIndex:
-    layers, numbers = zip(*heads) if heads else ((), ())
-    return pd.MultiIndex.from_arrays([list(layers), list(numbers)], names=["layer", "head"])

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import xarray as xr
 from jaxtyping import Int
 from torch import Tensor
 
@@ -16,7 +15,7 @@ from ..errors import ModelError
 from ..history import PATTERN_SCALE
 from ..lens import DEFAULT_MAX_BYTES, Lens
 from ..scan.circuit_tracing import MIN_SHARE, Edge, Head, TwoRepeats, trace_edges, two_repeats
-from ..scan.heads import head_scoring
+from ..scan.heads import N_TEXT_SEQUENCES, head_scoring
 from ..scan.held_out import held_out_rows
 from ..scan.texts import N_DEFAULT_ROWS, default_text_rows
 from ..scores.prompts import PromptSettings
@@ -24,11 +23,10 @@ from ..scores.roles import RoleRule
 from ..system.process_state import undisturbed
 from ..system.progress import progress_bar
 from ..system.real_numbers import real_number
-from .result import EDGE_COLUMNS, NODE_FIGURES, InductionCircuit
+from .result import EDGE_COLUMNS, InductionCircuit, node_table
 from .verifying import measured_shares
 
 SCORED = ("prefix_matching", "previous_token", "duplicate_token", "direct_lift", "total_lift")
-N_TEXT_SEQUENCES = 8
 
 
 @undisturbed()
@@ -60,8 +58,9 @@ def induction_circuit(
     The nodes are all heads that match and those that edges join, each with its role and the figures behind it.
 
     `model`, `held_out` and `prompts` are as in `scan_heads`. `held_out`, on which `previous_token` is measured, is by
-    default a text of this package where the model carries a tokenizer, else the first repeat of the prompts; prompts
-    are drawn from all tokens. Activations of all layers take about `max_bytes`. `progress` shows a bar.
+    default a text of this package where the model carries a tokenizer, else the first repeat of the prompts. Unlike
+    there, it does not say which tokens the prompts are drawn from. Activations of all layers take about `max_bytes`.
+    `progress` shows a bar.
 
     Raises ModelError if the model cannot be scored.
 
@@ -75,7 +74,8 @@ def induction_circuit(
     scoring = head_scoring(lens, SCORED, prompts=prompts, max_bytes=max_bytes)
     repeats = two_repeats(lens, prompts)
     scores = replace(scoring, text=_text(lens, held_out, repeats)).measure(lens)
-    matches = scores["prefix_matching"].values >= RoleRule().min_prefix_matching
+    rule = RoleRule()
+    matches = scores["prefix_matching"].values >= rule.min_prefix_matching
     matching = [(int(layer), int(head)) for layer, head in np.argwhere(matches)]
     edges, reasons = trace_edges(lens, repeats, matching, max_bytes, min_share)
     with progress_bar(progress and verify and bool(edges)) as bar:
@@ -86,7 +86,7 @@ def induction_circuit(
         lens.label,
         lens.n_layers,
         lens.n_heads,
-        _nodes(heads, scores),
+        node_table({head: {name: float(scores[name].values[head]) for name in SCORED} for head in heads}, rule),
         _table(edges, measured),
         *_shown(lens, repeats.tokens[:1], heads),
         untraced=reasons,
@@ -98,14 +98,6 @@ def _text(lens: Lens, held_out: Any, repeats: TwoRepeats) -> Int[np.ndarray, "se
         return held_out_rows(held_out, lens, min_length=2)[:N_TEXT_SEQUENCES]
     own = default_text_rows(lens)
     return repeats.tokens[:, : repeats.second.start].numpy() if own is None else own[:N_DEFAULT_ROWS]
-
-
-def _nodes(heads: Sequence[Head], scores: xr.Dataset) -> pd.DataFrame:
-    rows = [{name: float(scores[name].values[head]) for name in SCORED} for head in heads]
-    index = pd.MultiIndex.from_arrays([*zip(*heads)] or [[], []], names=["layer", "head"])
-    nodes = pd.DataFrame(rows, index=index, columns=NODE_FIGURES, dtype=float)
-    nodes.insert(0, "role", [RoleRule().role_of(row) for row in rows])
-    return nodes
 
 
 def _table(edges: Sequence[Edge], measured: dict[Edge, float]) -> pd.DataFrame:

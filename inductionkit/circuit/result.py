@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+
+from ..scores.roles import RoleRule
 
 # Columns of `nodes`, indexed by (layer, head), beside `role`; NaN where a score is not known.
 NODE_FIGURES = (
@@ -70,6 +72,15 @@ class InductionCircuit:
         known = set(nodes.index)
         made = {(layer, head) for *sender, layer, head, share in ends if tuple(sender) in known and share > 0}
         return self.nodes[self.nodes.index.isin(made)]
+
+
+def node_table(figures: Mapping[tuple[int, int], Mapping[str, float]], rule: RoleRule) -> pd.DataFrame:
+    """The `nodes` of a circuit from the scores of its heads, by (layer, head)."""
+    layers, heads = zip(*figures) if figures else ((), ())
+    index = pd.MultiIndex.from_arrays([list(layers), list(heads)], names=["layer", "head"])
+    nodes = pd.DataFrame([*figures.values()], index=index, columns=NODE_FIGURES, dtype=float)
+    nodes.insert(0, "role", [rule.role_of(each) for each in figures.values()])
+    return nodes
 
 
 def _named(nodes: pd.DataFrame) -> str:

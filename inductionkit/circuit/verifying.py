@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
-from torch import Tensor
 
 from ..lens import Lens
 from ..lens.readings import Readings
+from ..lens.readout import summed_lift
 from ..lens.without_edge import WithoutEdge, logits_with
 from ..scan.circuit_tracing import Edge, TwoRepeats, written_from_followers
 from ..scan.measurement import Advance, silently
@@ -26,7 +27,7 @@ def measured_shares(
         readings = Readings(lens, batch.tokens, layers)
         without = WithoutEdge(readings)
         moves_on = any(edge.side == "V" for edge in edges)
-        clean_lift = _lift(logits_with(lens, batch.tokens), batch) if moves_on else 0.0
+        clean_lift = _lift(lens, batch) if moves_on else 0.0
         for edge in edges:
             layer, head = edge.receiver
             clean = readings.of[layer]
@@ -39,7 +40,7 @@ def measured_shares(
                 changed = without.reading(layer, removed[:, :, edge.sender[1]], "V")
                 assert changed.values is not None
                 moved = readings.patterns[layer][:, head] @ (changed.values - clean.values)[:, :, head]
-                lost[edge] += clean_lift - _lift(logits_with(lens, batch.tokens, layer, head, moved), batch)
+                lost[edge] += clean_lift - _lift(lens, batch, layer, head, moved)
             else:
                 removed = readings.written(edge.sender[0])[:, :, edge.sender[1]]
                 changed = without.reading(layer, removed, edge.side)
@@ -50,7 +51,6 @@ def measured_shares(
     return {edge: total / (edge.whole * n_queries) for edge, total in lost.items()}
 
 
-def _lift(logits: Tensor, batch: TwoRepeats) -> float:
-    """The followers' logits less the mean logit, summed over the second repeat."""
-    at = logits[:, batch.second].float()
-    return (at.gather(2, batch.targets[..., None])[..., 0] - at.mean(2)).sum().item()
+def _lift(lens: Lens, batch: TwoRepeats, *added: Any) -> float:
+    """The followers' logits less the mean logit, summed over the second repeat; `added` to a head's output."""
+    return summed_lift(logits_with(lens, batch.tokens, *added)[:, batch.second], batch.targets).item()

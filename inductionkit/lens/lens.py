@@ -95,7 +95,7 @@ class Lens:
 
     @cached_property
     def logit_form(self) -> LogitForm | None:
-        """What becomes of logits after the unembedding; None where it is neither a factor nor a soft cap."""
+        """How the model changes logits after the unembedding, by a factor or a soft cap; None for any other change."""
         return logit_form(self.model)
 
     def readout(self, ending: Ending, tokens: Int[Tensor, "sequence token"], circuits: Circuits) -> Readout:

@@ -1,4 +1,4 @@
-"""What heads read: their attention scores, traced back to what earlier heads wrote into the residual stream."""
+"""Attention scores, traced back to the writings of earlier heads in the residual stream."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .outputs import by_head, per_query_head
 from .running import Enough, detach_what_modules_keep, running
 from .tape import without_weight_gradients
 
-_MASKED = -1e4  # scores below are masked: no score that a softmax sees lies so low, a mask adds more
+MASKED = -1e4  # scores below are masked: no score that a softmax sees lies so low, a mask adds more
 
 Stream = Float[Tensor, "sequence position d_model"]
 Scores = Float[Tensor, "sequence head query key"]
@@ -27,7 +27,7 @@ Scores = Float[Tensor, "sequence head query key"]
 
 @dataclass(frozen=True)
 class Reading:
-    """What a layer's attention read, and its scores before the softmax, with the graph in between.
+    """The input of a layer's attention and its scores before the softmax, with the graph in between.
 
     There are values for each query head, or None where heads write more than pattern times values. `attend` runs the
     layer's attention again, on another residual stream.
@@ -49,7 +49,7 @@ class Reading:
         with torch.enable_grad():
             # An attention sink is a column of its own, the last.
             scores = self.scores[:, head, positions, : attended.shape[-1]].float()
-            visible = scores.detach() > _MASKED  # by causality, and in a window
+            visible = scores.detach() > MASKED  # by causality, and in a window
             aimed_at = attended & visible
             mean = scores.masked_fill(~visible, 0).sum(-1) / visible.sum(-1)
             aimed = scores.masked_fill(~aimed_at, 0).sum(-1) / aimed_at.sum(-1).clamp_min(1)
@@ -106,7 +106,7 @@ class Readings:
     def written(
         self, layer: int, z: Float[Tensor, "sequence position head d_head"] | None = None
     ) -> Float[Tensor, "sequence position head d_model"]:
-        """What each head of a layer wrote into the residual stream, or would write if its output were `z`."""
+        """Return the part of the residual stream that each head of a layer wrote, or would write with an output `z`."""
         z = by_head(self._z[layer], self.lens.n_heads).float() if z is None else z
         written = torch.einsum("sphd,hdm->sphm", z, self._circuits.output(layer))
         if layer not in self._post:

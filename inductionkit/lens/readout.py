@@ -98,8 +98,16 @@ def ending_of(model: Any, stop: bool) -> Iterator[Ending]:
             handle.remove()
 
 
+def summed_lift(
+    logits: Float[Tensor, "sequence query d_vocab"], targets: Int[Tensor, "sequence query"]
+) -> Float[Tensor, ""]:
+    """Return the logit of each query's target less the mean logit, summed over queries and sequences."""
+    logits = logits.float()
+    return (logits.gather(2, targets[..., None])[..., 0] - logits.mean(2)).sum()
+
+
 class Readout:
-    """What a vector written into the residual stream at some queries adds to the logits of some tokens, in nats.
+    """How vectors in the residual stream at some queries move the logits of some tokens, in nats.
 
     Each logit counts less the mean logit. The final norm's scale at the query counts as a constant, as the direct path
     has it (E21), and capped logits by their slope there.
@@ -126,7 +134,7 @@ class Readout:
         return slopes[:, tokens], self._circuits.weighted_unembedding(slopes / slopes.shape[1])
 
     def gradient(self) -> Float[Tensor, "sequence query d_model"]:
-        """What raises the logit of the `i`-th token at the `i`-th query, by a vector of the residual stream."""
+        """Return the gradient of the `i`-th token's logit at the `i`-th query with respect to the residual stream."""
         if self._form.cap is None:
             rows = self._circuits.unembedding(self._tokens) * self._form.factor
         else:
@@ -146,7 +154,7 @@ class Readout:
     def own_lift(
         self, written: Float[Tensor, "sequence head token d_model"]
     ) -> Float[Tensor, "sequence head query token"]:
-        """What each token adds to its own logit at each query, if it alone is attended to and `written` then."""
+        """Return how far each token raises its own logit at each query; `written` if it alone is attended to."""
         if self.is_linear:
             return self.divided(torch.einsum("shtm,stm->sht", written, self._circuits.unembedding(self._tokens)))
         own = torch.einsum("shtm,stm->sht", written, self._circuits.uncentred_unembedding(self._tokens))

@@ -15,7 +15,7 @@ from torch import Tensor
 from ..errors import ModelError
 from .lens import Lens, Pattern, Values
 from .outputs import by_head, per_query_head
-from .readout import Ending, ending_of
+from .readout import Ending, ending_of, summed_lift
 from .running import Enough, detach_what_modules_keep, explaining, name_of, running
 
 Z = Float[Tensor, "sequence position head d_head"]
@@ -55,8 +55,7 @@ class Tape:
         """The logits of one target for each position, less the mean logit, summed."""
         with torch.enable_grad():
             if self._logits is not None:
-                logits = self._logits[:, positions].float()
-                return (logits.gather(2, targets[..., None])[..., 0] - logits.mean(2)).sum()
+                return summed_lift(self._logits[:, positions], targets)
             assert self._end.normalised is not None and self.lens.logit_form is not None
             unembedding = self.lens.model.unembed.W_U
             rows = unembedding.T[targets].float() - unembedding.mean(1, dtype=torch.float32)
@@ -79,7 +78,7 @@ class Tape:
         return self.values[layer].detach().float() - self.lens.circuits().value_bias(layer)
 
     def outputs(self, layer: int) -> Z:
-        """What the heads of a layer put out, `z`."""
+        """The outputs `z` of a layer's heads."""
         return by_head(self._z[layer].detach(), self.lens.n_heads).float()
 
     def direct_gradients(

@@ -15,12 +15,12 @@ from torch import Tensor
 from ..errors import ModelError
 from .lens import Lens
 from .outputs import by_head, per_query_head
-from .readings import Reading, Readings, SoftmaxInput, Stream, before_attention
+from .readings import MASKED, Reading, Readings, SoftmaxInput, Stream, before_attention
 from .running import Enough, running
 
 
 class WithoutEdge:
-    """What layers of `readings` read without a part of the stream.
+    """The layers of `readings` again, reading a stream that a part was taken from.
 
     The attention of the one layer is run again, as it was called. Where this does not give the scores of the whole pass
     with nothing taken away, that layer gets whole passes, which are slower.
@@ -47,7 +47,7 @@ class WithoutEdge:
             return False
         if again.scores.shape != clean.scores.shape:
             return False
-        seen = clean.scores > -1e4  # not masked
+        seen = clean.scores > MASKED
         before, after = clean.scores[seen].float(), again.scores[seen].float()
         eps = torch.finfo(clean.scores.dtype).eps
         return torch.allclose(after, before, rtol=0, atol=16 * eps * before.abs().max().item())

@@ -68,7 +68,7 @@ class PhaseChange:
 
     @property
     def verdict(self) -> str:
-        """What was found, in one sentence with its figures, as widgets, figures and reports show it."""
+        """The verdict in one sentence with its figures, as widgets, figures and reports show it."""
         return verdict(self)
 
     def __repr__(self) -> str:

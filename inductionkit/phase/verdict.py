@@ -1,4 +1,4 @@
-"""What was found about a phase change in one sentence, the same in widgets, figures, reports and the demo."""
+"""The verdict on a run in one sentence, the same in widgets, figures, reports and the demo."""
 
 from __future__ import annotations
 

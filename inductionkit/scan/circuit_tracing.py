@@ -7,7 +7,7 @@ before: its follower there is what the heads that match look at.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -41,11 +41,12 @@ EDGE_VARIABLES = {
 }
 
 Head = tuple[int, int]
+Key = tuple[str, Head]  # a side, and the matching head
 
 
 class Edge(NamedTuple):
-    """What one head does to another: `share` of the `whole`, which is the reader's score gap per query (sides K, Q), or
-    the writer's total lift in nats (V)."""
+    """One head's part in another: `share` of the `whole`, the reader's score gap per query (sides K and Q), or the
+    writer's total lift in nats (V)."""
 
     sender: Head
     receiver: Head
@@ -147,11 +148,11 @@ def trace_edges(
     advance: Advance = silently,
 ) -> tuple[list[Edge], list[str]]:
     """The edges of at least `min_share`, up or down, strongest first, and what could not be traced, with the reason."""
-    whole, parts, reasons = traced_parts(lens, prompts, matching, max_bytes, advance)
-    n_queries = prompts.targets.numel()
+    traced = traced_parts(lens, prompts, matching, max_bytes, advance)
+    n_queries, reasons = prompts.targets.numel(), traced.reasons
     edges = []
-    for (side, head), sums in parts.items():
-        total = whole[side, head]
+    for (side, head), sums in traced.parts.items():
+        total = traced.whole[side, head]
         if side == "V" and abs(total) < MIN_LIFT * n_queries:
             continue
         if side != "V" and total <= 0:
@@ -165,70 +166,75 @@ def trace_edges(
     return sorted(edges, key=lambda edge: -abs(edge.share)), [*dict.fromkeys(reasons)]
 
 
+@dataclass
+class Traced:
+    """Sums over queries and batches, by side and matching head.
+
+    `whole` is its gap (sides K and Q) or its total lift (V); `parts` (layer, head) is how much of it goes with what
+    each earlier head wrote, or through the values of each later one. `reasons` say what could not be traced.
+    """
+
+    whole: dict[Key, float] = field(default_factory=dict)
+    parts: dict[Key, Float[Tensor, "layer head"]] = field(default_factory=dict)
+    reasons: list[str] = field(default_factory=list)
+
+    def add_whole(self, key: Key, amount: float) -> None:
+        self.whole[key] = self.whole.get(key, 0.0) + amount
+
+    def add_parts(self, lens: Lens, parts: Mapping[Key, Tensor], layer: int, head: int | slice = slice(None)) -> None:
+        for key, part in parts.items():
+            if key not in self.parts:
+                self.parts[key] = torch.zeros(lens.n_layers, lens.n_heads, device=lens.device)
+            self.parts[key][layer, head] += part
+
+
 def traced_parts(
     lens: Lens, prompts: TwoRepeats, matching: Sequence[Head], max_bytes: int, advance: Advance = silently
-) -> tuple[dict[tuple[str, Head], float], dict[tuple[str, Head], Float[Tensor, "layer head"]], list[str]]:
-    """The gap (sides K and Q) and the total lift (V) of each matching head, summed over all queries; the parts of them
-    that go with what each earlier head wrote, or through the values of each later one; and what could not be traced."""
-    reasons: list[str] = []
-    whole: dict[tuple[str, Head], float] = {}
-    parts: dict[tuple[str, Head], Float[Tensor, "layer head"]] = {}
+) -> Traced:
+    """The gaps and lifts of the matching heads, and the parts that other heads have in them."""
+    traced = Traced()
     for batch in prompts.batches(lens, max_bytes) if matching else ():
-        _add_reading(lens, batch, matching, whole, parts, reasons)
+        _add_reading(lens, batch, matching, traced)
         advance(1)
         try:
-            _add_moving_on(lens, batch, matching, whole, parts, reasons)
+            _add_moving_on(lens, batch, matching, traced)
         except ModelError as error:
-            reasons.append(f"what reads the values of later heads: {error}")
+            traced.reasons.append(f"what reads the values of later heads: {error}")
         advance(1)
-    return whole, parts, [*dict.fromkeys(reasons)]
+    return traced
 
 
 @torch.no_grad()
-def _add_reading(
-    lens: Lens,
-    batch: TwoRepeats,
-    matching: Sequence[Head],
-    whole: dict[tuple[str, Head], float],
-    parts: dict[tuple[str, Head], Tensor],
-    reasons: list[str],
-) -> None:
+def _add_reading(lens: Lens, batch: TwoRepeats, matching: Sequence[Head], traced: Traced) -> None:
     """Sides K and Q: the gap of each matching head, and the part of it that goes with what each earlier head wrote."""
     readings = Readings(lens, batch.tokens, {layer for layer, _ in matching})
-    fields: dict[tuple[str, Head], Tensor] = {}
+    fields: dict[Key, Tensor] = {}
     for layer, head in matching:
         gradients = None
         if (reading := readings.of.get(layer)) is not None:
             gap = reading.gap(head, batch.attended, batch.second)
             gradients = reading.gap_gradients(gap)
         if gradients is None:
-            reasons.append(f"layer {layer}: queries and keys are not shown on their way to the scores")
+            traced.reasons.append(f"layer {layer}: queries and keys are not shown on their way to the scores")
             continue
         for side, gradient in gradients.items():
             fields[side, (layer, head)] = gradient
-            whole[side, (layer, head)] = whole.get((side, (layer, head)), 0.0) + gap.item()
+            traced.add_whole((side, (layer, head)), gap.item())
     for layer in readings.layers_that_wrote:
         readers = [key for key in fields if key[1][0] > layer]
         if readers:
             written = readings.written(layer).transpose(0, 2).flatten(1)  # head, (position, sequence, d_model)
             shares = torch.stack([fields[key].transpose(0, 1).flatten() for key in readers]) @ written.T
-            _put(parts, lens, dict(zip(readers, shares)), layer)
+            traced.add_parts(lens, dict(zip(readers, shares)), layer)
 
 
-def _add_moving_on(
-    lens: Lens,
-    batch: TwoRepeats,
-    matching: Sequence[Head],
-    whole: dict[tuple[str, Head], float],
-    parts: dict[tuple[str, Head], Tensor],
-    reasons: list[str],
-) -> None:
+def _add_moving_on(lens: Lens, batch: TwoRepeats, matching: Sequence[Head], traced: Traced) -> None:
     """Side V: each matching head's total lift, and the part of it that later heads move on by their values."""
     later = range(min(layer for layer, _ in matching) + 1, lens.n_layers)
     tape = Tape(lens, batch.tokens)
     gradients = tape.gradients(tape.lift(batch.second, batch.targets))
     indirect = lens.indirect(gradients)
-    reasons += [f"values of layer {layer}: {why}" for layer, why in indirect.items()]
+    traced.reasons += [f"values of layer {layer}: {why}" for layer, why in indirect.items()]
     readings = Readings(lens, batch.tokens, gradients.keys() & set(later))
     senders = [head for head in matching if head[0] in gradients and head[0] not in indirect and readings.of]
     rows: dict[Head, Tensor] = {}
@@ -241,7 +247,7 @@ def _add_moving_on(
             for head in chosen:
                 rows[layer, head] = written[:, :, head].flatten()
                 lift = (moved[:, :, head] * gradients[layer][:, batch.second, head]).sum().item()
-                whole["V", (layer, head)] = whole.get(("V", (layer, head)), 0.0) + lift
+                traced.add_whole(("V", (layer, head)), lift)
     for layer in sorted(readings.of):
         below = [sender for sender in rows if sender[0] < layer]
         if not below or layer in indirect:
@@ -253,29 +259,18 @@ def _add_moving_on(
             worth = torch.einsum("sqk,sqd->skd", pattern, gradients[layer][:, :, head])
             field = readings.of[layer].value_gradient(head, worth)
             if field is None:
-                reasons.append(f"values of layer {layer}: they are not shown on their way to what its heads write")
+                traced.reasons.append(
+                    f"values of layer {layer}: they are not shown on their way to what its heads write"
+                )
                 break
             shares = stack @ field.flatten()
-            _put(parts, lens, {("V", sender): share for sender, share in zip(below, shares)}, layer, head)
+            traced.add_parts(lens, {("V", sender): share for sender, share in zip(below, shares)}, layer, head)
 
 
 def written_from_followers(
     readings: Readings, layer: int, pattern: Tensor, values: Tensor, batch: TwoRepeats
 ) -> Float[Tensor, "sequence position head d_model"]:
-    """What each head of a layer writes by attending to the followers alone; 0 at queries of the first repeat."""
+    """The writing of each head of a layer that comes from the followers alone; 0 at queries of the first repeat."""
     z = torch.zeros(values.shape, device=values.device)
     z[:, batch.second] = moved_from_followers(pattern[:, :, batch.second], values, batch.attended)
     return readings.written(layer, z)
-
-
-def _put(
-    parts: dict[tuple[str, Head], Tensor],
-    lens: Lens,
-    shares: Mapping[tuple[str, Head], Tensor],
-    layer: int,
-    head: int | slice = slice(None),
-) -> None:
-    for key, share in shares.items():
-        if key not in parts:
-            parts[key] = torch.zeros(lens.n_layers, lens.n_heads, device=lens.device)
-        parts[key][layer, head] += share

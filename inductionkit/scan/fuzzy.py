@@ -47,7 +47,7 @@ class FuzzyScoring(Measurement):
     @torch.no_grad()
     def measure(self, lens: Lens, advance: Advance = silently) -> xr.Dataset:
         lens.check_finite()
-        circuits = lens.circuits()
+        circuits, is_read = lens.circuits(), lens.has_direct_path and lens.logit_form is not None
         matching, lifts = torch.zeros(2, lens.n_layers, lens.n_heads, dtype=torch.float32, device=lens.device)
         matching[list(lens.unscored)] = lifts[list(lens.unscored)] = torch.nan
         shuffled = shuffled_targets(self.prompts) if isinstance(self.prompts, MatchingPrompts) else []
@@ -56,19 +56,25 @@ class FuzzyScoring(Measurement):
 
         def score_batch(tokens: Tensor, targets: Tensor, answers: Tensor, start: int) -> None:
             queries = targets.any(-1)
-            unembedded = circuits.unembedding(answers) if lens.has_direct_path else None
+            moved: dict[int, Tensor] = {}  # by layer, until it is known how logits are read
 
             def score_layer(layer: int, pattern: Tensor, values: Tensor | None) -> None:
                 matching[layer] += summed_attention(pattern, targets)
                 for sequence, each in zip(pattern, shuffled[start:]):
                     drawn[layer] += each.attention(sequence)
-                if values is None or unembedded is None:
+                if values is None or not is_read:
                     lifts[layer] = torch.nan
                 else:
-                    lifts[layer] += summed_lift(pattern, circuits.ov_lift(layer, values, unembedded), queries)
+                    unbiased = values.float() - circuits.value_bias(layer)
+                    moved[layer] = torch.einsum("shqk,skhd->sqhd", pattern.float(), unbiased)
                 advance(1)
 
-            lens.visit_attention(tokens, score_layer)
+            ending = lens.visit_attention(tokens, score_layer, to_the_end=is_read)
+            if moved:
+                rows = lens.readout(ending, answers, circuits).gradient()
+            for layer, each in moved.items():
+                gradient = torch.einsum("sqm,hdm->sqhd", rows, circuits.output(layer))
+                lifts[layer] += summed_lift(each, gradient, queries)
 
         asked = (self.prompts.tokens, self.prompts.targets, self.prompts.answers)
         whole = [part.to(lens.device) for part in asked]

@@ -1,4 +1,4 @@
-"""What the loss on repeated random tokens owes to each head: gradients on all prompts, ablations on few.
+"""The effect of each head on the loss on repeated random tokens: gradients on all prompts, ablations on few.
 
 Gradients see most of how effects differ between prompts, and what they miss, where attention is saturated, is much the
 same on every prompt. So the first-order change on all prompts and a correction from one give an estimate for each head,

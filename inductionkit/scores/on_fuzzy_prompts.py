@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool
 from torch import Tensor
 
 from ..history import PER_HEAD, Variable
 from .fuzzy import FuzzyPrompts
+from .on_gradients import PerQuery
 from .on_prompts import Pattern, PerHead
 
 ROWS = {
@@ -28,24 +29,21 @@ def fuzzy_matching(pattern: Pattern, prompts: FuzzyPrompts) -> PerHead:
     return summed_attention(pattern, prompts.targets.to(pattern.device)) / prompts.queries.sum()
 
 
-def fuzzy_logit_lift(
-    pattern: Pattern, lift: Float[Tensor, "sequence head source query"], prompts: FuzzyPrompts
-) -> PerHead:
+def fuzzy_logit_lift(moved: PerQuery, gradient: PerQuery, prompts: FuzzyPrompts) -> PerHead:
     """OV logit lift on the right next token, in nats; 0 is no lift.
 
-    `pattern` is the attention of a layer's heads on the tokens of `prompts`. `lift[j, i]` is what source `j` alone
-    would add to the logit of query `i`'s answer along the direct path, less the mean over the vocabulary:
-    `Circuits.ov_lift` with the answers as targets. The score is the mean of `sum_j A[i,j] lift[j,i]` over queries that
-    have a target, attention not renormalised. A high value does not show that the lift comes from the right place (see
-    `fuzzy_matching`), nor that the answer is raised more than its rivals: a head that raises every word of the prompt
-    scores too.
+    `moved` is `sum_j A[i,j] v_j`, which a layer's heads move to each query `i`, values without biases. `gradient` is
+    that of the logit of the query's answer, less the mean logit, along the direct path: `W_O (U[a_i] - mean U) /
+    sigma_i`, with `sigma_i` the final norm's scale. The score is the mean over the queries of `prompts` that have a
+    target. A high value does not show that the lift comes from the right place (see `fuzzy_matching`), nor that the
+    answer is raised more than its rivals: a head that raises every word of the prompt scores too.
     """
-    return summed_lift(pattern, lift, prompts.queries.to(pattern.device)) / prompts.queries.sum()
+    return summed_lift(moved, gradient, prompts.queries.to(moved.device)) / prompts.queries.sum()
 
 
 def summed_attention(pattern: Pattern, targets: Bool[Tensor, "sequence query key"]) -> PerHead:
     return torch.einsum("shqk,sqk->h", pattern.float(), targets.float())
 
 
-def summed_lift(pattern: Pattern, lift: Tensor, queries: Bool[Tensor, "sequence query"]) -> PerHead:
-    return torch.einsum("shqk,shkq,sq->h", pattern.float(), lift.float(), queries.float())
+def summed_lift(moved: PerQuery, gradient: PerQuery, queries: Bool[Tensor, "sequence query"]) -> PerHead:
+    return torch.einsum("sqhd,sqhd,sq->h", moved.float(), gradient.float(), queries.float())

@@ -153,7 +153,7 @@ def copying_of(attended: Share) -> PerHead:
 
 @dataclass(frozen=True)
 class OnSample:
-    """What the heads of one layer do to the logits of the first repeat, once it is known how those are read.
+    """The lifts of one layer's heads on the first repeat, once it is known how logits are read.
 
     `pattern` is their attention within the sample; `lift[i, j]` is what source `j`, if it alone is attended to, adds at
     query `i` to its own token's logit, less the mean logit.

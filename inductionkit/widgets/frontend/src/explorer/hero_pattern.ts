@@ -4,6 +4,7 @@ import { Panel } from "../common/panel";
 import type { Changed } from "../common/store";
 import { type Theme, themeOf } from "../common/theme";
 import { type Pattern, row } from "./pattern_series";
+import { Pixels } from "./pixels";
 import type { State } from "./state";
 import type { Context, View } from "./view";
 
@@ -36,7 +37,7 @@ export class HeroPattern implements View {
   private readonly row = svg("rect", { class: "ik-hero-row" }, this.marks);
   private readonly target = svg("rect", { class: "ik-hero-target" }, this.marks);
   private readonly names = [svg("text", { "text-anchor": "start" }, this.marks), svg("text", { "text-anchor": "end" }, this.marks)];
-  private readonly small = document.createElement("canvas");
+  private readonly pixels = new Pixels(this.canvas);
   private side = MAX_SIDE;
   private colours: Record<"stripe" | "elsewhere", Uint32Array> = { stripe: new Uint32Array(256), elsewhere: new Uint32Array(256) };
   private named = "";
@@ -98,26 +99,13 @@ export class HeroPattern implements View {
     setAll(this.marks, { "aria-label": `${title} on the text below, token by token` });
   }
 
-  /** One pixel a cell, then scaled without smoothing. */
   private paint(pattern: Pattern | null): void {
     const { history, store } = this.context;
     const targets = history.header.targets[store.state.text] ?? [];
-    const n = this.tokens.length;
     const { stripe, elsewhere } = this.colours;
-    this.small.width = this.small.height = Math.max(n, 1);
-    const image = new ImageData(this.small.width, this.small.height);
-    const pixels = new Uint32Array(image.data.buffer);
-    for (let query = 0; pattern && query < n; query++) {
-      const weights = row(pattern, query);
-      for (let key = 0; key <= query; key++) pixels[query * n + key] = (key === targets[query] ? stripe : elsewhere)[weights[key]!]!;
-    }
-    this.small.getContext("2d")!.putImageData(image, 0, 0);
-    const size = Math.round(this.side * devicePixelRatio);
-    if (this.canvas.width !== size) this.canvas.width = this.canvas.height = size;
-    const draw = this.canvas.getContext("2d")!;
-    draw.imageSmoothingEnabled = false;
-    draw.clearRect(0, 0, size, size);
-    draw.drawImage(this.small, 0, 0, size, size);
+    const rows = pattern && this.tokens.map((_, query) => row(pattern, query));
+    const colour = (query: number, key: number) => (key === targets[query] ? stripe : elsewhere)[rows![query]![key]!]!;
+    this.pixels.paint(this.tokens.length, this.side, rows && colour);
   }
 
   /** The query's row, and in it the place that induction points to. */

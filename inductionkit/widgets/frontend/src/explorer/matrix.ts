@@ -2,6 +2,7 @@ import { html, setAll, svg } from "../common/dom";
 import { shortened, visible } from "../common/format";
 import { MOVES } from "../common/keys";
 import { row, type Pattern } from "./pattern_series";
+import { Pixels } from "./pixels";
 
 /** Room for the names of tokens, above and to the left. */
 const MARGIN = { top: 58, right: 4, bottom: 2, left: 76 };
@@ -24,7 +25,7 @@ export class Matrix {
   private readonly row = svg("rect", { class: "ik-row" }, this.overlay);
   private readonly cell = svg("rect", { class: "ik-cell" }, this.overlay);
   private readonly missing = html("p", { class: "ik-missing" });
-  private readonly small = document.createElement("canvas");
+  private readonly pixels = new Pixels(this.canvas);
   private tokens: readonly string[] = [];
   private side = MAX_SIDE;
 
@@ -60,20 +61,9 @@ export class Matrix {
     const n = this.tokens.length;
     this.missing.hidden = pattern !== null;
     this.missing.textContent = why;
-    this.small.width = this.small.height = Math.max(n, 1);
-    const image = new ImageData(this.small.width, this.small.height);
-    const pixels = new Uint32Array(image.data.buffer);
     const palette = packed(colours);
-    for (let query = 0, at = 0; pattern && query < n; query++) {
-      for (let key = 0; key <= query; key++) pixels[query * n + key] = palette[pattern.attention[at++]!]!;
-    }
-    this.small.getContext("2d")!.putImageData(image, 0, 0);
-    const size = Math.round(this.side * devicePixelRatio);
-    if (this.canvas.width !== size) this.canvas.width = this.canvas.height = size;
-    const draw = this.canvas.getContext("2d")!;
-    draw.imageSmoothingEnabled = false;
-    draw.clearRect(0, 0, size, size);
-    draw.drawImage(this.small, 0, 0, size, size);
+    let at = 0; // cells come row by row, as the attention is kept
+    this.pixels.paint(n, this.side, pattern && (() => palette[pattern.attention[at++]!]!));
   }
 
   /** Mark the query's row and the key's cell, and name both tokens. */
